@@ -1,0 +1,1 @@
+"""Attention blocks: (B, C, H, W) to the same shape."""

@@ -1,0 +1,1 @@
+"""Checkpoints: one layout, written whole, read without unpickling."""

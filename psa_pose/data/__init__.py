@@ -1,0 +1,1 @@
+"""COCO-format annotations, detections and images, as batches of crops."""

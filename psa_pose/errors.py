@@ -1,0 +1,31 @@
+"""Errors that are the user's to mend: one sentence each, naming the thing, the reason and the remedy."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class PsaPoseError(Exception):
+    """Base of every error that a wrong config, file, box, checkpoint or command can cause."""
+
+
+class ConfigError(PsaPoseError):
+    """A configuration key, value or combination that cannot be used."""
+
+
+class DataError(PsaPoseError):
+    """An annotation file, detection file, image or box that cannot be used."""
+
+
+class CheckpointError(PsaPoseError):
+    """A checkpoint file that cannot be read, or that belongs to another model."""
+
+
+def run_tool(main: Callable[[], None]) -> None:
+    """Run a command's main function; a PsaPoseError ends it with its sentence on stderr and exit status 2."""
+    try:
+        main()
+    except PsaPoseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,1 @@
+"""From predicted keypoints to COCO keypoint AP."""

@@ -1,0 +1,1 @@
+"""Backbones with one named slot for attention in each residual block."""

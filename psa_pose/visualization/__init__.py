@@ -1,0 +1,1 @@
+"""Pictures of crops, heatmaps and predictions."""
