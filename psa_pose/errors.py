@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 class PsaPoseError(Exception):
@@ -20,6 +21,12 @@ class DataError(PsaPoseError):
 
 class CheckpointError(PsaPoseError):
     """A checkpoint file that cannot be read, or that belongs to another model."""
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """The valid word that a mistyped one most likely means."""
+    valid = list(valid)
+    return difflib.get_close_matches(word, valid, 1, 0.0)[0] if valid else ""
 
 
 def run_tool(main: Callable[[], None]) -> None:

@@ -44,7 +44,7 @@ class Skeleton:
             raise DataError(f"skeleton {self.name}: {unknown[0]!r} is not one of its keypoints {list(self.names)}")
         mirrored = [n for pair in self.flip for n in pair]
         if len(set(mirrored)) != len(mirrored):
-            raise DataError(f"skeleton {self.name}: a keypoint stands in two mirror pairs; a flip must be its own inverse")
+            raise DataError(f"skeleton {self.name}: a keypoint stands in two mirror pairs; each joint has one mirror")
 
     @property
     def num_joints(self) -> int:
@@ -124,13 +124,16 @@ COCO = Skeleton(
         ("left_ear", "left_shoulder"),
         ("right_ear", "right_shoulder"),
     ),
-    # COCO keypoint evaluation, pycocotools `Params.setKpParams`, divided by 10 as there.
-    sigmas=(
-        0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072,
-        0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089,
-    ),  # fmt: skip
+    # pycocotools' Params.setKpParams, in its own arithmetic so that OKS agrees to the last bit.
+    sigmas=tuple(
+        tenfold / 10
+        for tenfold in (
+            *(0.26, 0.25, 0.25, 0.35, 0.35, 0.79, 0.79, 0.72, 0.72),
+            *(0.62, 0.62, 1.07, 1.07, 0.87, 0.87, 0.89, 0.89),
+        )
+    ),
     upper_body=(
-        "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
-        "left_elbow", "right_elbow", "left_wrist", "right_wrist",
-    ),  # fmt: skip
+        "nose",
+        *(f"{side}_{part}" for part in ("eye", "ear", "shoulder", "elbow", "wrist") for side in ("left", "right")),
+    ),
 )

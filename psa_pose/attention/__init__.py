@@ -1,1 +1,118 @@
 """Attention blocks: (B, C, H, W) to the same shape."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from psa_pose.attention.polarized import ChannelGate, PolarizedAttention, SpatialGate
+from psa_pose.errors import CheckpointError, ConfigError
+
+__all__ = ["ATTENTIONS", "PolarizedAttention", "closest", "load_released", "make_attention"]
+
+
+def make_attention(name: str, channels: int, **options: Any) -> nn.Module:
+    """The attention block of that name for C = `channels`: (B, C, H, W) -> the same shape.
+
+    names: psa_p, psa_s (the released modules), psa_s_plain (the branches of psa_p in sequence, the row PSA(s) of the
+    paper's Table 6), psa_channel, psa_spatial (one branch).
+    options: direct=False (True evaluates in the written order; all names) and spatial="eq3" | "fig2" | "released" (all
+    but psa_channel; psa_s has "released" by default, the others "eq3").
+    Raises ConfigError on an unknown name, option or spatial form, and on too few channels.
+    """
+    if name not in ATTENTIONS:
+        raise ConfigError(f"attention {name!r} is not known; {closest(name, ATTENTIONS)}")
+    known = [p for p in inspect.signature(ATTENTIONS[name]).parameters if p != "channels"]
+    for option in options:
+        if option not in known:
+            raise ConfigError(f"attention {name!r} has no option {option!r}; {closest(option, known)}")
+    return ATTENTIONS[name](channels, **options)
+
+
+def psa_p(channels: int, spatial: str = "eq3", direct: bool = False) -> PolarizedAttention:
+    """Parallel layout, Eq. 4; as released with spatial="eq3"."""
+    return PolarizedAttention(ChannelGate(channels), SpatialGate(channels, spatial), "parallel", direct)
+
+
+def psa_s(channels: int, spatial: str = "released", direct: bool = False) -> PolarizedAttention:
+    """Sequential layout with the bottleneck; as released with spatial="released"."""
+    gates = ChannelGate(channels, bottleneck=True), SpatialGate(channels, spatial)
+    return PolarizedAttention(*gates, "sequential", direct)
+
+
+def psa_s_plain(channels: int, spatial: str = "eq3", direct: bool = False) -> PolarizedAttention:
+    """Sequential layout, Eq. 5, of psa_p's branches: the parameters of Table 6's PSA(s)."""
+    return PolarizedAttention(ChannelGate(channels), SpatialGate(channels, spatial), "sequential", direct)
+
+
+def psa_channel(channels: int, direct: bool = False) -> PolarizedAttention:
+    """The channel-only branch, Eq. 2."""
+    return PolarizedAttention(ChannelGate(channels), None, direct=direct)
+
+
+def psa_spatial(channels: int, spatial: str = "eq3", direct: bool = False) -> PolarizedAttention:
+    """The spatial-only branch, Eq. 3."""
+    return PolarizedAttention(None, SpatialGate(channels, spatial), direct=direct)
+
+
+ATTENTIONS: dict[str, Callable[..., nn.Module]] = {
+    "psa_p": psa_p,
+    "psa_s": psa_s,
+    "psa_s_plain": psa_s_plain,
+    "psa_channel": psa_channel,
+    "psa_spatial": psa_spatial,
+}
+
+_RELEASED = {
+    "conv_q_right.weight": "channel.query.weight",
+    "conv_v_right.weight": "channel.value.weight",
+    "conv_up.weight": "channel.expand.weight",
+    "conv_up.0.weight": "channel.expand.reduce.weight",
+    "conv_up.0.bias": "channel.expand.reduce.bias",
+    "conv_up.1.weight": "channel.expand.norm.weight",
+    "conv_up.1.bias": "channel.expand.norm.bias",
+    "conv_up.3.weight": "channel.expand.restore.weight",
+    "conv_up.3.bias": "channel.expand.restore.bias",
+    "conv_q_left.weight": "spatial.query.weight",
+    "conv_v_left.weight": "spatial.value.weight",
+}
+
+
+def load_released(module: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
+    """Load the weights of one released PSA module (github.com/DeLightCMU/PSA), under its names, into ours.
+
+    module: of the psa family; a one-branch module takes exactly its own branch's keys. Raises CheckpointError, and
+    loads nothing, on a key that is unknown or missing or a tensor of another shape.
+    """
+    own = module.state_dict()
+    renamed = {}
+    for key, tensor in state_dict.items():
+        if _RELEASED.get(key) not in own:
+            raise CheckpointError(f"released key {key!r} has no place in this module; it takes {_released_keys(own)}")
+        renamed[_RELEASED[key]] = tensor
+    for released, ours in _RELEASED.items():
+        if ours not in own:
+            continue
+        if ours not in renamed:
+            raise CheckpointError(f"released key {released!r} is missing; this module takes {_released_keys(own)}")
+        if renamed[ours].shape != own[ours].shape:
+            raise CheckpointError(
+                f"released key {released!r} has shape {tuple(renamed[ours].shape)}, this module needs "
+                f"{tuple(own[ours].shape)}; build it for the channels that the weights were made for"
+            )
+    module.load_state_dict(renamed)
+
+
+def closest(word: str, valid: Iterable[str]) -> str:
+    """The end of an error's sentence: the valid word nearest to a mistyped one, and all of them."""
+    valid = sorted(valid)
+    near = difflib.get_close_matches(str(word), valid, n=1, cutoff=0.0)
+    return f"did you mean {near[0]!r}? Valid: {', '.join(valid)}"
+
+
+def _released_keys(own: Mapping[str, Tensor]) -> str:
+    return ", ".join(released for released, ours in _RELEASED.items() if ours in own)

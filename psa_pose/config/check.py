@@ -1,0 +1,138 @@
+"""What no single key can say: contradictions between fields, found before any data is read."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from yacs.config import CfgNode
+
+from psa_pose.errors import ConfigError
+from psa_pose.skeleton import COCO
+
+_CHOICES = {
+    "DEVICE": ("auto", "cpu", "cuda"),
+    "DATASET.ON_ERROR": ("raise", "skip"),
+    "INPUT.CHANNEL_ORDER": ("rgb", "bgr"),
+    "MODEL.NAME": ("simple_baseline", "hrnet"),
+    "MODEL.DEPTH": (18, 34, 50, 101, 152),
+    "MODEL.ATTENTION.WHERE": ("all", "basic"),
+    "MODEL.ATTENTION.SPATIAL": ("", "eq3", "fig2", "released"),
+    "CODEC.NAME": ("standard", "dark", "udp_gaussian", "udp_offset"),
+    "TRAIN.OPTIMIZER.NAME": ("adam", "adamw", "sgd"),
+    "TEST.BOXES": ("auto", "ground_truth", "detector"),
+}
+
+# Key, least and greatest value.
+_RANGES = {
+    "SEED": (0, 2**32 - 1),
+    "INPUT.PADDING": (0.5, 10),
+    "MODEL.HEAD_CHANNELS": (1, 4096),
+    "MODEL.WIDTH": (1, 1024),
+    "MODEL.NUM_JOINTS": (1, 10_000),
+    "CODEC.SIGMA": (0, 100),
+    "CODEC.BLUR": (0, 101),
+    "TRAIN.BATCH_SIZE": (1, 100_000),
+    "TRAIN.EPOCHS": (1, 1_000_000),
+    "TRAIN.EVAL_EVERY": (1, 1_000_000),
+    "TRAIN.LOG_EVERY": (1, 1_000_000),
+    "TRAIN.OPTIMIZER.LR": (0, 1e3),
+    "TRAIN.OPTIMIZER.WEIGHT_DECAY": (0, 1e3),
+    "TRAIN.OPTIMIZER.MOMENTUM": (0, 1),
+    "TRAIN.SCHEDULE.GAMMA": (0, 1),
+    "TRAIN.SCHEDULE.WARMUP_STEPS": (0, 1_000_000_000),
+    "AUGMENT.SCALE": (0, 0.95),
+    "AUGMENT.ROTATION": (0, 180),
+    "AUGMENT.ROTATION_PROB": (0, 1),
+    "AUGMENT.FLIP_PROB": (0, 1),
+    "AUGMENT.HALF_BODY_PROB": (0, 1),
+    "AUGMENT.HALF_BODY_JOINTS": (0, 10_000),
+    "TEST.BATCH_SIZE": (1, 100_000),
+    "TEST.BOX_SCORE": (0, 1),
+    "TEST.KEYPOINT_SCORE": (0, 1),
+    "TEST.OKS_NMS": (0, 1),
+    "LOADER.WORKERS": (0, 1024),
+}
+
+
+def check_config(config: CfgNode) -> None:
+    """Raise ConfigError for the first value out of range or pair of keys that contradict each other."""
+    for key, choices in _CHOICES.items():
+        if _get(config, key) not in choices:
+            raise ConfigError(f"{key} is {_get(config, key)!r}; choose one of {', '.join(map(repr, choices))}")
+    for key, (low, high) in _RANGES.items():
+        value = _get(config, key)
+        if not (math.isfinite(value) and low <= value <= high):
+            raise ConfigError(f"{key} is {value}; it must lie between {low} and {high}")
+    _check_sizes(config)
+    _check_schedule(config)
+    _check_attention(config)
+    if COCO.num_joints != config.MODEL.NUM_JOINTS:
+        raise ConfigError(
+            f"MODEL.NUM_JOINTS is {config.MODEL.NUM_JOINTS} but {COCO.name} has {COCO.num_joints} keypoints; "
+            f"write MODEL.NUM_JOINTS {COCO.num_joints}"
+        )
+    _check_codec(config)
+    if config.TEST.BOXES == "detector" and not config.DATASET.TEST_DETECTIONS:
+        raise ConfigError("TEST.BOXES is 'detector' but DATASET.TEST_DETECTIONS is empty; give it the detection file")
+
+
+def _get(config: CfgNode, key: str) -> Any:
+    node: Any = config
+    for part in key.split("."):
+        node = node[part]
+    return node
+
+
+def _check_sizes(config: CfgNode) -> None:
+    for key in ("SIZE", "HEATMAP_SIZE"):
+        size = config.INPUT[key]
+        if len(size) != 2 or min(size) < 1 or max(size) > 4096:
+            raise ConfigError(f"INPUT.{key} is {list(size)}; give [width, height] in pixels, from 1 to 4096")
+    width, height = config.INPUT.SIZE
+    if width % 32 or height % 32:
+        raise ConfigError(f"INPUT.SIZE is {[width, height]}; the networks halve it five times: use multiples of 32")
+    if tuple(config.INPUT.HEATMAP_SIZE) != (width // 4, height // 4):
+        raise ConfigError(
+            f"INPUT.HEATMAP_SIZE is {list(config.INPUT.HEATMAP_SIZE)} but the networks give a quarter of INPUT.SIZE "
+            f"{[width, height]}; write INPUT.HEATMAP_SIZE {[width // 4, height // 4]}".replace("'", "")
+        )
+    for key in ("MEAN", "STD"):
+        if len(config.INPUT[key]) != 3 or not all(map(math.isfinite, config.INPUT[key])):
+            raise ConfigError(
+                f"INPUT.{key} is {list(config.INPUT[key])}; give one number for each of the three channels"
+            )
+    if min(config.INPUT.STD) <= 0:
+        raise ConfigError(f"INPUT.STD is {list(config.INPUT.STD)}; a standard deviation is above 0")
+
+
+def _check_schedule(config: CfgNode) -> None:
+    milestones = config.TRAIN.SCHEDULE.MILESTONES
+    if list(milestones) != sorted(set(milestones)) or min(milestones, default=1) < 1:
+        raise ConfigError(f"TRAIN.SCHEDULE.MILESTONES is {list(milestones)}; give rising epoch numbers from 1")
+    if config.TRAIN.OPTIMIZER.LR == 0:
+        raise ConfigError("TRAIN.OPTIMIZER.LR is 0: nothing would be learned; give a rate such as 1e-3")
+
+
+def _check_attention(config: CfgNode) -> None:
+    attention = config.MODEL.ATTENTION
+    for key, off in (("SPATIAL", ""), ("DIRECT", False)):
+        if attention[key] != off and not attention.NAME.startswith("psa"):
+            raise ConfigError(
+                f"MODEL.ATTENTION.{key} is {attention[key]!r} but MODEL.ATTENTION.NAME is {attention.NAME!r}; "
+                f"{key} belongs to the psa_ blocks: leave it at {off!r}"
+            )
+    if config.MODEL.NAME == "simple_baseline" and attention.WHERE == "basic" and config.MODEL.DEPTH >= 50:
+        raise ConfigError(
+            f"MODEL.ATTENTION.WHERE is 'basic' but a ResNet-{config.MODEL.DEPTH} has no basic blocks; write 'all'"
+        )
+
+
+def _check_codec(config: CfgNode) -> None:
+    codec = config.CODEC
+    if codec.BLUR and codec.NAME == "standard":
+        raise ConfigError(f"CODEC.BLUR is {codec.BLUR} but CODEC 'standard' decodes without a blur; leave it at 0")
+    if codec.BLUR and codec.BLUR % 2 == 0:
+        raise ConfigError(f"CODEC.BLUR is {codec.BLUR}; a blur kernel has a centre: make it odd")
+    if codec.SIGMA and codec.NAME == "udp_offset":
+        raise ConfigError(f"CODEC.SIGMA is {codec.SIGMA} but CODEC 'udp_offset' draws discs; leave it at 0")

@@ -1,0 +1,134 @@
+"""The schema: every option, its default and what it means. A value's type here is the type it must have."""
+
+from __future__ import annotations
+
+from yacs.config import CfgNode as Node
+
+
+def default_config() -> Node:
+    """A fresh, unfrozen config that holds every key. The defaults are those of HRNet-W32 on COCO, 256x192."""
+    c = Node()
+    # Where checkpoints, log, metrics, pictures and results go; {config} is the name of the config file.
+    c.OUTPUT_DIR = "output/{config}"
+    # Seeds the weights, the order of the samples and every augmentation.
+    c.SEED = 0
+    # "auto" (a GPU if there is one), "cpu" or "cuda".
+    c.DEVICE = "auto"
+
+    c.DATASET = Node()
+    # Folder that the paths below are relative to.
+    c.DATASET.ROOT = "data/coco"
+    # COCO keypoint annotations to train on.
+    c.DATASET.TRAIN_ANNOTATIONS = "annotations/person_keypoints_train2017.json"
+    # Folder of their images.
+    c.DATASET.TRAIN_IMAGES = "train2017"
+    # COCO keypoint annotations to evaluate on.
+    c.DATASET.TEST_ANNOTATIONS = "annotations/person_keypoints_val2017.json"
+    # Folder of their images; its last part is the name of the split in tables and files.
+    c.DATASET.TEST_IMAGES = "val2017"
+    # Person boxes of a detector on the images to evaluate on (COCO result format); "" when there are none.
+    c.DATASET.TEST_DETECTIONS = ""
+    # "raise": an image or annotation that cannot be used ends the run; "skip": it is left out, counted and logged.
+    c.DATASET.ON_ERROR = "raise"
+
+    c.INPUT = Node()
+    # Width and height of the person crop, pixels.
+    c.INPUT.SIZE = (192, 256)
+    # Width and height of the heatmaps, pixels: a quarter of INPUT.SIZE.
+    c.INPUT.HEATMAP_SIZE = (48, 64)
+    # The crop spans the box, brought to the crop's aspect ratio, times this.
+    c.INPUT.PADDING = 1.25
+    # Order of the crop's channels: "rgb" or "bgr". It belongs to the trained model and is kept in its checkpoint.
+    c.INPUT.CHANNEL_ORDER = "rgb"
+    # Mean of pixel / 255, by channel index.
+    c.INPUT.MEAN = (0.485, 0.456, 0.406)
+    # Standard deviation of pixel / 255, by channel index.
+    c.INPUT.STD = (0.229, 0.224, 0.225)
+
+    c.MODEL = Node()
+    # "simple_baseline" (ResNet and three transposed convolutions) or "hrnet".
+    c.MODEL.NAME = "hrnet"
+    # simple_baseline: 18, 34, 50, 101 or 152 layers.
+    c.MODEL.DEPTH = 50
+    # simple_baseline: channels of each transposed convolution.
+    c.MODEL.HEAD_CHANNELS = 256
+    # hrnet: channels of the highest-resolution branch (32 and 48 are published).
+    c.MODEL.WIDTH = 32
+    # Number of keypoints; it must be the skeleton's.
+    c.MODEL.NUM_JOINTS = 17
+    c.MODEL.ATTENTION = Node()
+    # Block after the first 3x3 convolution of the residual blocks: "none" or a name of psa_pose.attention.
+    c.MODEL.ATTENTION.NAME = "none"
+    # "all" residual blocks, or the "basic" blocks only (the HRNet rows of the paper's Table 2).
+    c.MODEL.ATTENTION.WHERE = "all"
+    # PSA only: spatial gate "eq3", "fig2" or "released"; "" takes the form that the name stands for.
+    c.MODEL.ATTENTION.SPATIAL = ""
+    # PSA only: evaluate the products in the written order, for comparison; the default re-associates them.
+    c.MODEL.ATTENTION.DIRECT = False
+
+    c.CODEC = Node()
+    # How keypoints become heatmaps and back: "standard", "dark", "udp_gaussian" or "udp_offset".
+    c.CODEC.NAME = "standard"
+    # Standard deviation of the target Gaussian, heatmap pixels; 0 takes 2 per 48 pixels of heatmap width.
+    c.CODEC.SIGMA = 0.0
+    # Side of the blur kernel of decoding, heatmap pixels, odd; 0 takes the published 11 (23 for udp_offset).
+    c.CODEC.BLUR = 0
+
+    c.TRAIN = Node()
+    # Persons per step and process; the effective batch is this times the number of processes.
+    c.TRAIN.BATCH_SIZE = 32
+    # Passes over the training persons.
+    c.TRAIN.EPOCHS = 210
+    # Evaluate and write the `best` checkpoint after every n epochs, and after the last.
+    c.TRAIN.EVAL_EVERY = 10
+    # Read the loss from the device and log it every n steps.
+    c.TRAIN.LOG_EVERY = 10
+    c.TRAIN.OPTIMIZER = Node()
+    # "adam", "adamw" or "sgd".
+    c.TRAIN.OPTIMIZER.NAME = "adam"
+    # Learning rate after warm-up, for the effective batch as it is: never scaled silently.
+    c.TRAIN.OPTIMIZER.LR = 1e-3
+    # L2 penalty (adam, sgd) or decoupled decay (adamw) of every weight with two or more dimensions.
+    c.TRAIN.OPTIMIZER.WEIGHT_DECAY = 0.0
+    # sgd only.
+    c.TRAIN.OPTIMIZER.MOMENTUM = 0.9
+    c.TRAIN.SCHEDULE = Node()
+    # Numbers of complete epochs after which the learning rate is multiplied by GAMMA.
+    c.TRAIN.SCHEDULE.MILESTONES = (170, 200)
+    # Factor of the learning rate at each milestone.
+    c.TRAIN.SCHEDULE.GAMMA = 0.1
+    # Steps over which the learning rate rises linearly from LR / (WARMUP_STEPS + 1) to LR.
+    c.TRAIN.SCHEDULE.WARMUP_STEPS = 0
+
+    c.AUGMENT = Node()
+    # Scale of the crop: clip(1 + SCALE * normal, 1 - SCALE, 1 + SCALE).
+    c.AUGMENT.SCALE = 0.35
+    # Rotation of the crop, degrees: ROTATION * normal, clipped at twice ROTATION.
+    c.AUGMENT.ROTATION = 45.0
+    # Probability of a rotated crop.
+    c.AUGMENT.ROTATION_PROB = 0.6
+    # Probability of a mirrored crop.
+    c.AUGMENT.FLIP_PROB = 0.5
+    # Probability of a crop of one half of the body.
+    c.AUGMENT.HALF_BODY_PROB = 0.3
+    # Half-body crops are for persons with more labelled joints than this.
+    c.AUGMENT.HALF_BODY_JOINTS = 8
+
+    c.TEST = Node()
+    # Persons per step and process.
+    c.TEST.BATCH_SIZE = 32
+    # Average the heatmaps with those of the mirrored crop.
+    c.TEST.FLIP = True
+    # Person boxes to evaluate on: "ground_truth", "detector", or "auto": both, as far as they are there.
+    c.TEST.BOXES = "auto"
+    # Detector boxes with a lower score are not used.
+    c.TEST.BOX_SCORE = 0.0
+    # Keypoints with a higher score count in the instance score: box score times their mean.
+    c.TEST.KEYPOINT_SCORE = 0.2
+    # Object keypoint similarity above which the weaker of two persons is dropped.
+    c.TEST.OKS_NMS = 0.9
+
+    c.LOADER = Node()
+    # Worker processes that read and crop images; 0 does it in the main process.
+    c.LOADER.WORKERS = 4
+    return c

@@ -1,0 +1,173 @@
+"""From a YAML file, its _BASE_ chain and command-line overrides to one frozen, checked config."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+from psa_pose.config.check import check_config
+from psa_pose.config.defaults import default_config
+from psa_pose.errors import ConfigError
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-3 is a number: YAML 1.1 asks for a dot, and reads it as a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
+    """Read a config file, merge it over its _BASE_ chain and the defaults, then the overrides; check and freeze it.
+
+    path: YAML file. Its optional `_BASE_` names another one, relative to it. A dumped config reloads to itself.
+    overrides: ["KEY", "value", ...] as typed on a command line; values are YAML (`[192, 256]`, `1e-3`, `true`).
+    Raises ConfigError naming the file and the key, the nearest valid key, and what to write instead.
+    """
+    path = Path(path)
+    config = default_config()
+    for file, values in _base_chain(path):
+        _merge(values, config, file.name)
+    _merge(_from_command_line(overrides), config, "command line")
+    config.OUTPUT_DIR = config.OUTPUT_DIR.replace("{config}", path.stem)
+    check_config(config)
+    config.freeze()
+    return config
+
+
+def dump_config(config: CfgNode) -> str:
+    """The config as YAML text that `load_config` reads back to the same config."""
+    return yaml.safe_dump(_plain(config), sort_keys=False)
+
+
+def _base_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Files to merge with their values, the farthest base first."""
+    chain: list[tuple[Path, dict[str, Any]]] = []
+    seen: set[Path] = set()
+    next_path: Path | None = path
+    while next_path is not None:
+        if next_path.resolve() in seen:
+            raise ConfigError(f"{next_path}: its _BASE_ chain comes back to itself; break the circle")
+        seen.add(next_path.resolve())
+        values = _read_yaml(next_path)
+        base = values.pop("_BASE_", None)
+        chain.append((next_path, values))
+        next_path = next_path.parent / base if base else None
+    return chain[::-1]
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise ConfigError(f"config file {path} cannot be read: {error.strerror}; check --cfg and _BASE_") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"config file {path} must hold `KEY: value` lines, not a {type(values).__name__}")
+    return values
+
+
+def _from_command_line(overrides: Sequence[str]) -> dict[str, Any]:
+    if len(overrides) % 2:
+        raise ConfigError(f"overrides come as KEY value pairs; {overrides[-1]!r} has no value")
+    # A string is taken as typed: "" and 2026-01-01 are not what YAML makes of them.
+    texts = {key for key, default in _all_keys(default_config()).items() if isinstance(default, str)}
+    nested: dict[str, Any] = {}
+    for key, text in zip(overrides[::2], overrides[1::2], strict=True):
+        value = text if key in texts else _parse(text)
+        *parents, last = key.split(".")
+        node = nested
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ConfigError(
+                    f"override {key}: {parent} was given a value before; give either the group or its keys"
+                )
+        node[last] = value
+    return nested
+
+
+def _parse(text: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError:
+        return text
+
+
+def _merge(values: dict[str, Any], config: CfgNode, source: str, prefix: str = "") -> None:
+    for key, value in values.items():
+        full = f"{prefix}{key}"
+        if key not in config:
+            raise ConfigError(f"{source}: unknown key {full}; {_nearest(full, prefix, config)}")
+        if isinstance(config[key], CfgNode):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{source}: {full} is a group of keys ({', '.join(config[key])}), not a value")
+            _merge(value, config[key], source, f"{full}.")
+        else:
+            config[key] = _typed(value, config[key], full, source)
+
+
+def _nearest(full: str, prefix: str, config: CfgNode) -> str:
+    valid = _all_keys(default_config())
+    close = difflib.get_close_matches(full, valid, 1, 0.75)
+    # A key typed without its group: LR means TRAIN.OPTIMIZER.LR.
+    close = close or [key for key in valid if key.endswith(f".{full.split('.')[-1]}")][:1]
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"valid keys here: {', '.join(prefix + key for key in config)}"
+
+
+def _all_keys(config: CfgNode, prefix: str = "") -> dict[str, Any]:
+    keys: dict[str, Any] = {}
+    for key, value in config.items():
+        keys |= _all_keys(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else {prefix + key: value}
+    return keys
+
+
+def _typed(value: Any, default: Any, key: str, source: str) -> Any:
+    """The value in the type of its default; an integer may stand for a float, a list for a tuple, nothing else."""
+    if isinstance(default, tuple) and isinstance(value, list | tuple):
+        of = default[0] if default else 0
+        return tuple(_typed(item, of, f"{key}[{i}]", source) for i, item in enumerate(value))
+    if type(default) is float and type(value) is int:
+        return float(value)
+    if type(value) is not type(default):
+        example = f"[{', '.join(map(str, default))}]" if isinstance(default, tuple) else repr(default)
+        raise ConfigError(
+            f"{source}: {key} must be {_type_name(default)} such as {example}, not {value!r} ({_type_name(value)})"
+        )
+    return value
+
+
+def _type_name(value: Any) -> str:
+    names = {
+        tuple: "a list",
+        list: "a list",
+        str: "a string",
+        bool: "true or false",
+        int: "an integer",
+        float: "a number",
+    }
+    return names.get(type(value), type(value).__name__)
+
+
+def _plain(config: CfgNode) -> dict[str, Any]:
+    def plain(value: Any) -> Any:
+        if isinstance(value, CfgNode):
+            return _plain(value)
+        return list(value) if isinstance(value, tuple) else value
+
+    return {key: plain(value) for key, value in config.items()}

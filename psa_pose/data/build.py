@@ -1,0 +1,123 @@
+"""From the config to data sets: whose persons, which boxes, which folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from yacs.config import CfgNode
+
+from psa_pose.data.augment import Augmentation
+from psa_pose.data.coco import Annotations, Persons, ground_truth_persons, read_annotations
+from psa_pose.data.dataset import CropDataset
+from psa_pose.data.detections import detected_persons
+from psa_pose.errors import DataError
+from psa_pose.geometry import Grid
+from psa_pose.skeleton import Skeleton
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Persons to evaluate on and how their boxes were found: `protocol` is "ground_truth" or "detector"."""
+
+    protocol: str
+    split: str
+    annotations: Annotations
+    dataset: CropDataset
+
+
+def build_train_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, say: Say) -> CropDataset:
+    """The training persons with their augmentation. Raises DataError for files, images or boxes that cannot be used."""
+    annotations = read_annotations(_path(cfg, cfg.DATASET.TRAIN_ANNOTATIONS), skeleton)
+    persons, problems = ground_truth_persons(annotations, skeleton)
+    augmentation = Augmentation(
+        scale=cfg.AUGMENT.SCALE,
+        rotation=cfg.AUGMENT.ROTATION,
+        rotation_prob=cfg.AUGMENT.ROTATION_PROB,
+        flip_prob=cfg.AUGMENT.FLIP_PROB,
+        half_body_prob=cfg.AUGMENT.HALF_BODY_PROB,
+        half_body_joints=cfg.AUGMENT.HALF_BODY_JOINTS,
+    )
+    images = _path(cfg, cfg.DATASET.TRAIN_IMAGES)
+    return _dataset(cfg, persons, problems, images, annotations.path, skeleton, grid, say, augmentation)
+
+
+def build_test_sets(cfg: CfgNode, skeleton: Skeleton, grid: Grid, say: Say, boxes: str) -> list[TestSet]:
+    """The test persons, once per box protocol that `boxes` ("ground_truth", "detector", "auto": both) asks for."""
+    annotations = read_annotations(_path(cfg, cfg.DATASET.TEST_ANNOTATIONS), skeleton)
+    images = _path(cfg, cfg.DATASET.TEST_IMAGES)
+    sets = []
+    for protocol in ("ground_truth", "detector") if boxes == "auto" else (boxes,):
+        if protocol == "ground_truth":
+            source = annotations.path
+            persons, problems = ground_truth_persons(annotations, skeleton)
+        elif cfg.DATASET.TEST_DETECTIONS:
+            source = _path(cfg, cfg.DATASET.TEST_DETECTIONS)
+            persons, problems = detected_persons(source, annotations, skeleton, cfg.TEST.BOX_SCORE)
+        else:
+            continue
+        dataset = _dataset(cfg, persons, problems, images, source, skeleton, grid, say)
+        sets.append(TestSet(protocol, Path(cfg.DATASET.TEST_IMAGES).name, annotations, dataset))
+    return sets
+
+
+def _path(cfg: CfgNode, relative: str) -> Path:
+    return Path(cfg.DATASET.ROOT).expanduser() / relative
+
+
+def _dataset(
+    cfg: CfgNode,
+    persons: Persons,
+    problems: list[str],
+    images: Path,
+    source: Path,
+    skeleton: Skeleton,
+    grid: Grid,
+    say: Say,
+    augmentation: Augmentation | None = None,
+) -> CropDataset:
+    there = _images_there(persons, images)
+    missing = np.unique(persons.image[~there])
+    problems = problems + [f"image {images / persons.image_names[row].decode()} is missing" for row in missing]
+    report_problems(problems, cfg.DATASET.ON_ERROR, say)
+    persons = persons.select(there)
+    if len(persons) == 0:
+        raise DataError(f"{source} has no person to use (not a crowd, with a keypoint and an image); check the file")
+    return CropDataset(
+        persons,
+        images,
+        skeleton,
+        cfg.INPUT.SIZE,
+        grid,
+        cfg.INPUT.PADDING,
+        cfg.INPUT.CHANNEL_ORDER,
+        augmentation,
+        cfg.SEED,
+    )
+
+
+def report_problems(problems: list[str], on_error: str, say: Say) -> None:
+    """Raise the first problem, or say each of them, as DATASET.ON_ERROR wants it."""
+    if not problems:
+        return
+    if on_error == "raise":
+        others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise DataError(f"{problems[0]}{others}; mend the data, or leave such persons out with DATASET.ON_ERROR skip")
+    for problem in problems:
+        say(f"skipped: {problem}")
+    say(f"skipped {len(problems)} unusable images or annotations (DATASET.ON_ERROR is skip)")
+
+
+def _images_there(persons: Persons, folder: Path) -> np.ndarray:
+    """Mask (N,): the person's image file exists. One listing per folder, not one question per image."""
+    if not folder.is_dir():
+        raise DataError(f"image folder {folder} does not exist; check DATASET.ROOT and the image folders")
+    names = [name.decode() for name in persons.image_names]
+    parents = {os.path.dirname(name) for name in names}
+    listed = {os.path.join(p, f) for p in parents if (folder / p).is_dir() for f in os.listdir(folder / p)}
+    return np.array([name in listed for name in names], bool)[persons.image]

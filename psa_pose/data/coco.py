@@ -1,0 +1,147 @@
+"""COCO keypoint annotations as arrays: one row per person, small to copy, nothing shared with Python lists."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from psa_pose.errors import DataError
+from psa_pose.skeleton import Skeleton
+
+
+@dataclass(frozen=True)
+class Persons:
+    """N persons on M images, as arrays that forked workers share without copying.
+
+    image_ids (M,) int64, image_names (M,) fixed-width bytes: the images.
+    image (N,) int64: row of each person's image. annotation_ids (N,) int64: for error messages (-1: a detection).
+    boxes (N, 4) float64: x, y, width, height in image pixels. scores (N,) float64: of the box, 1 for ground truth.
+    joints (N, K, 2) float32: image pixels. visible (N, K) float32: 1 where the joint is labelled (COCO's v > 0).
+    """
+
+    image_ids: np.ndarray
+    image_names: np.ndarray
+    image: np.ndarray
+    annotation_ids: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+    joints: np.ndarray
+    visible: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def select(self, rows: np.ndarray) -> Persons:
+        """The persons of the given rows (indices or mask), on the same images."""
+        shared = {"image_ids", "image_names"}
+        return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name not in shared})
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """A parsed annotation file: its path for messages, its content for the evaluation."""
+
+    path: Path
+    content: dict[str, Any]
+
+
+def read_json(path: Path, what: str) -> Any:
+    """The content of a JSON file, or a DataError that names the file, the place and the remedy."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except OSError as error:
+        raise DataError(f"{what} {path} cannot be read: {error.strerror}; check DATASET.ROOT and the paths") from None
+    except ValueError as error:
+        raise DataError(f"{what} {path} is not valid JSON ({error}); fetch or write it again") from None
+
+
+def read_annotations(path: Path, skeleton: Skeleton) -> Annotations:
+    """Read a COCO keypoint annotation file and check its shape: images, annotations, categories, K keypoints each."""
+    content = read_json(path, "annotation file")
+    if not isinstance(content, dict):
+        raise DataError(f"annotation file {path} holds a {type(content).__name__}, not an object with images")
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content.get(key), list):
+            raise DataError(f"annotation file {path} has no list {key!r}; it must be a COCO person-keypoints file")
+    for image in content["images"]:
+        if not isinstance(image, dict) or not {"id", "file_name", "width", "height"} <= image.keys():
+            raise DataError(f"annotation file {path}: image {image!r:.80} needs id, file_name, width and height")
+    image_ids = {image["id"] for image in content["images"]}
+    if len(image_ids) != len(content["images"]):
+        raise DataError(f"annotation file {path}: image ids repeat; each image needs its own id")
+    for annotation in content["annotations"]:
+        _check_annotation(annotation, image_ids, path, skeleton)
+    return Annotations(path, content)
+
+
+def _check_annotation(annotation: Any, image_ids: set[int], path: Path, skeleton: Skeleton) -> None:
+    if not isinstance(annotation, dict) or "id" not in annotation:
+        raise DataError(f"annotation file {path}: annotation {annotation!r:.80} has no id")
+    where = f"annotation file {path}: annotation {annotation['id']}"
+    missing = {"image_id", "bbox", "keypoints", "area", "iscrowd"} - annotation.keys()
+    if missing:
+        raise DataError(f"{where} has no {min(missing)!r}; it must be a COCO person-keypoints file")
+    if annotation["image_id"] not in image_ids:
+        raise DataError(f"{where} belongs to image {annotation['image_id']}, which the file does not list")
+    if len(annotation["keypoints"]) != 3 * skeleton.num_joints:
+        raise DataError(
+            f"{where} has {len(annotation['keypoints'])} keypoint numbers; "
+            f"{skeleton.num_joints} keypoints of the {skeleton.name} skeleton need {3 * skeleton.num_joints}"
+        )
+    numbers = [*annotation["bbox"], *annotation["keypoints"], annotation["area"]]
+    if len(annotation["bbox"]) != 4 or not all(isinstance(n, int | float) and abs(n) < 1e9 for n in numbers):
+        raise DataError(f"{where}: bbox (4 numbers), keypoints and area must be finite numbers")
+
+
+def ground_truth_persons(annotations: Annotations, skeleton: Skeleton) -> tuple[Persons, list[str]]:
+    """The persons that the published pipelines train and evaluate on, and what is wrong with the others that should be.
+
+    Selected: not a crowd, at least one labelled keypoint. The box is clipped as in HRNet's code
+    (x2 = min(W - 1, x1 + max(0, w - 1)), width x2 - x1). A selected person whose area is not positive or whose box has
+    no area left is not returned but described, with its annotation id, in the second value.
+    """
+    images = {image["id"]: row for row, image in enumerate(annotations.content["images"])}
+    sizes = np.array([[i["width"], i["height"]] for i in annotations.content["images"]], float).reshape(-1, 2)
+    chosen = [
+        a for a in annotations.content["annotations"] if not a["iscrowd"] and any(v > 0 for v in a["keypoints"][2::3])
+    ]
+    rows = np.array([images[a["image_id"]] for a in chosen], np.int64)
+    boxes = clip_boxes(np.array([a["bbox"] for a in chosen], float).reshape(-1, 4), sizes[rows])
+    areas = np.array([a["area"] for a in chosen], float)
+    usable = (areas > 0) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
+    problems = [
+        f"annotation file {annotations.path}: annotation {a['id']} on image {a['image_id']} has keypoints but no area "
+        f"inside the image (area {a['area']}, bbox {a['bbox']})"
+        for a in itertools.compress(chosen, ~usable)
+    ]
+    keypoints = np.array([a["keypoints"] for a in chosen], np.float32).reshape(-1, skeleton.num_joints, 3)
+    persons = Persons(
+        *image_arrays(annotations),
+        image=rows,
+        annotation_ids=np.array([a["id"] for a in chosen], np.int64),
+        boxes=boxes,
+        scores=np.ones(len(chosen)),
+        joints=keypoints[..., :2].copy(),
+        visible=(keypoints[..., 2] > 0).astype(np.float32),
+    )
+    return persons.select(usable), problems
+
+
+def image_arrays(annotations: Annotations) -> tuple[np.ndarray, np.ndarray]:
+    """Ids (M,) int64 and file names (M,) bytes of the annotated images."""
+    images = annotations.content["images"]
+    names = np.array([str(image["file_name"]).encode() for image in images] or [b""])[: len(images)]
+    return np.array([image["id"] for image in images], np.int64), names
+
+
+def clip_boxes(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Boxes (N, 4) clipped to images of size (N, 2) as HRNet's loader does it; what lies outside ends with no area."""
+    low = np.maximum(boxes[:, :2], 0)
+    high = np.minimum(sizes - 1, low + np.maximum(boxes[:, 2:] - 1, 0))
+    return np.concatenate([low, np.maximum(high - low, 0)], axis=1)

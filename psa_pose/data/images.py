@@ -1,0 +1,42 @@
+"""Reading a picture as the published pipelines do, or saying what is wrong with the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from psa_pose.errors import DataError
+
+
+def read_image(path: Path, channel_order: str = "rgb") -> np.ndarray:
+    """The picture as (H, W, 3) uint8 in "rgb" or "bgr" order.
+
+    Grey becomes three equal channels, an alpha channel is dropped, 16 bits become 8, and an EXIF rotation is ignored:
+    COCO's annotations are in the pixels as stored. Raises DataError for a missing, truncated or unreadable file.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"image {path} cannot be read: {error.strerror}; check the image folder") from None
+    if is_truncated(data):
+        raise DataError(f"image {path} is truncated ({len(data)} bytes, its end is missing); copy or download it again")
+    colour = cv2.IMREAD_COLOR_RGB if channel_order == "rgb" else cv2.IMREAD_COLOR
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), colour | cv2.IMREAD_IGNORE_ORIENTATION) if data else None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise DataError(f"image {path} is not a picture that OpenCV can read ({len(data)} bytes); replace the file")
+    return image
+
+
+def is_truncated(data: bytes) -> bool:
+    """True for a JPEG or PNG whose end marker is missing: OpenCV would fill the rest with grey and say nothing."""
+    if data.startswith(b"\xff\xd8"):
+        # An EXIF thumbnail has an end marker of its own, but it lies before the picture's last start-of-scan.
+        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda") or b"\xff\xd9" not in data
+    if data.startswith(b"\x89PNG"):
+        return b"IEND" not in data[-64:]
+    return False

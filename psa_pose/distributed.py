@@ -1,0 +1,95 @@
+"""Rank, world size, gather and reduce. Every function works in a single process, where it costs nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+from psa_pose.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def rank() -> int:
+    """This process's number, 0 in a single process."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Number of processes, 1 in a single process."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """True in the one process that writes files and talks."""
+    return rank() == 0
+
+
+def choose_device(name: str) -> torch.device:
+    """ "auto", "cpu" or "cuda" -> this process's device; with several GPUs, the one of its local rank."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("DEVICE is 'cuda' but torch sees no GPU; write DEVICE cpu, or install a driver for your GPU")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Join the processes that torchrun started (nccl on GPUs, gloo on CPUs); outside torchrun, nothing."""
+    if "WORLD_SIZE" not in os.environ or dist.is_initialized():
+        yield
+        return
+    gpu = device if device.type == "cuda" else None
+    dist.init_process_group("nccl" if gpu else "gloo", device_id=gpu)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def gather(value: T) -> list[T]:
+    """Every process's value, in rank order, in every process. Any picklable value of our own making."""
+    if world_size() == 1:
+        return [value]
+    values: list[T] = [value] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def from_main(value: T | None) -> T:
+    """The main process's value, in every process; the others pass None."""
+    values = [value]
+    if world_size() > 1:
+        dist.broadcast_object_list(values)
+    assert values[0] is not None
+    return values[0]
+
+
+def mean(tensor: torch.Tensor) -> torch.Tensor:
+    """The mean over processes, in every process; the tensor itself is left alone."""
+    if world_size() == 1:
+        return tensor
+    total = tensor.detach().clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
+def share_buffers(module: torch.nn.Module) -> None:
+    """Give every process the main one's buffers (the running statistics of BatchNorm)."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)
+
+
+def barrier() -> None:
+    """Wait for every process."""
+    if world_size() > 1:
+        dist.barrier()

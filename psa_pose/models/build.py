@@ -1,0 +1,67 @@
+"""From a config to a network: the only place in this room that reads a config. Touches neither disk nor network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from yacs.config import CfgNode
+
+from psa_pose.attention import closest, make_attention
+from psa_pose.errors import ConfigError
+from psa_pose.models.blocks import AttentionFactory, attention_modules
+from psa_pose.models.hrnet import HRNet
+from psa_pose.models.resnet import SimpleBaseline
+
+
+def build_model(cfg: CfgNode) -> nn.Module:
+    """The network that `cfg.MODEL` describes: images (B, 3, H, W) -> maps (B, output_channels(cfg), H / 4, W / 4).
+
+    Weights are initialised, not loaded. Raises ConfigError for a name, depth or attention that does not exist, and for
+    an attention that would be placed in no block at all.
+    """
+    name = cfg.MODEL.NAME
+    if name not in NETWORKS:
+        raise ConfigError(f"MODEL.NAME {name!r} is not a network; {closest(name, NETWORKS)}")
+    attention = attention_factory(cfg)
+    model = NETWORKS[name](cfg, attention)
+    if attention and not attention_modules(model):
+        raise ConfigError(
+            f"MODEL.ATTENTION.WHERE {cfg.MODEL.ATTENTION.WHERE!r} leaves no block for MODEL.ATTENTION.NAME "
+            f"{cfg.MODEL.ATTENTION.NAME!r}: this network has no such blocks; write MODEL.ATTENTION.WHERE all"
+        )
+    return model
+
+
+def output_channels(cfg: CfgNode) -> int:
+    """Number of maps: one per keypoint, or three (class, x offset, y offset) for the udp_offset codec."""
+    return cfg.MODEL.NUM_JOINTS * (3 if cfg.CODEC.NAME == "udp_offset" else 1)
+
+
+def attention_factory(cfg: CfgNode) -> AttentionFactory | None:
+    """Channels -> the block that `cfg.MODEL.ATTENTION` names, with the options that are set; None for "none"."""
+    node = cfg.MODEL.ATTENTION
+    if node.NAME == "none":
+        return None
+    options: dict[str, Any] = {}
+    if node.SPATIAL:
+        options["spatial"] = node.SPATIAL
+    if node.DIRECT:
+        options["direct"] = True
+    return lambda channels: make_attention(node.NAME, channels, **options)
+
+
+def _simple_baseline(cfg: CfgNode, attention: AttentionFactory | None) -> nn.Module:
+    where = cfg.MODEL.ATTENTION.WHERE
+    return SimpleBaseline(cfg.MODEL.DEPTH, output_channels(cfg), attention, where, cfg.MODEL.HEAD_CHANNELS)
+
+
+def _hrnet(cfg: CfgNode, attention: AttentionFactory | None) -> nn.Module:
+    return HRNet(cfg.MODEL.WIDTH, output_channels(cfg), attention, cfg.MODEL.ATTENTION.WHERE)
+
+
+NETWORKS: dict[str, Callable[[CfgNode, AttentionFactory | None], nn.Module]] = {
+    "simple_baseline": _simple_baseline,
+    "hrnet": _hrnet,
+}

@@ -1,0 +1,48 @@
+"""Crops + model + codec -> keypoints, with the flip test: the one way from pixels to coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from psa_pose.codecs import Codec
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Mean and standard deviation of pixel / 255 by channel index, (1, 3, 1, 1) tensors on the model's device."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    @classmethod
+    def of(cls, mean: Sequence[float], std: Sequence[float], device: torch.device) -> Normalization:
+        """From three numbers each."""
+        return cls(*(torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (mean, std)))
+
+    def __call__(self, crops: torch.Tensor) -> torch.Tensor:
+        """Crops (B, H, W, 3) uint8 on any device -> images (B, 3, H, W) float32 on this one's."""
+        crops = crops.to(self.mean.device, non_blocking=True)
+        return crops.permute(0, 3, 1, 2).contiguous().float().div_(255).sub_(self.mean).div_(self.std)
+
+
+@torch.inference_mode()
+def predict_maps(
+    model: nn.Module, images: torch.Tensor, codec: Codec, flip_pairs: Sequence[tuple[int, int]], flip: bool
+) -> torch.Tensor:
+    """Images (B, 3, H, W) -> maps (B, C, h, w); with `flip`, the mean with those of the mirrored images, aligned."""
+    maps = model(images)
+    if flip:
+        maps = (maps + codec.flip_back(model(images.flip(3)), flip_pairs)) / 2
+    return maps
+
+
+def to_image(joints: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
+    """Joints (B, K, 2) in crop pixels and the crops' matrices (B, 2, 3) -> joints in image pixels, float64."""
+    matrices = matrices.double()
+    linear, shift = matrices[:, :, :2], matrices[:, None, :, 2]
+    moved = joints.to(matrices) - shift
+    return torch.linalg.solve(linear, moved.transpose(1, 2)).transpose(1, 2)

@@ -1,0 +1,52 @@
+"""Contact sheets: what the network is fed, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from psa_pose.skeleton import Skeleton
+from psa_pose.visualization.draw import draw_skeleton, grid, overlay_heatmap
+
+PERSONS_PER_ROW = 4
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One person: the crop (H, W, 3) uint8 RGB; truth, visible, and where predicted, joints, scores and maps.
+
+    Joints (K, 2) are in crop pixels; visible and scores (K,); maps (K, h, w) with 1 for certainty.
+    """
+
+    image: np.ndarray
+    truth: np.ndarray
+    visible: np.ndarray
+    maps: np.ndarray
+    joints: np.ndarray | None = None
+    scores: np.ndarray | None = None
+
+
+def target_sheet(crops: list[Crop], skeleton: Skeleton) -> np.ndarray:
+    """Per person: the crop with its annotated keypoints, and the target heatmaps over it."""
+    pictures = []
+    for crop in crops:
+        pictures += [
+            draw_skeleton(crop.image, crop.truth, crop.visible > 0, skeleton),
+            overlay_heatmap(crop.image, crop.maps),
+        ]
+    return grid(pictures, 2 * PERSONS_PER_ROW)
+
+
+def prediction_sheet(crops: list[Crop], skeleton: Skeleton, threshold: float) -> np.ndarray:
+    """Per person: the annotated keypoints, the predicted ones that score above the threshold, and the heatmaps."""
+    pictures = []
+    for crop in crops:
+        if crop.joints is None or crop.scores is None:
+            continue
+        pictures += [
+            draw_skeleton(crop.image, crop.truth, crop.visible > 0, skeleton),
+            draw_skeleton(crop.image, crop.joints, crop.scores > threshold, skeleton),
+            overlay_heatmap(crop.image, crop.maps),
+        ]
+    return grid(pictures, 3 * PERSONS_PER_ROW)

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Checks style, types and behaviour. Arguments go to pytest: bash scripts/test.sh -k codecs; bash scripts/test.sh -m slow
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+.venv/bin/mypy
+exec .venv/bin/python -m pytest "$@"

@@ -1,0 +1,82 @@
+import os
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from psa_pose.checkpoints import load_checkpoint, load_weights, plain_state, save_checkpoint
+from psa_pose.errors import CheckpointError
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    model = network()
+    content = {"model": plain_state(model), "epoch": 3, "input": {"SIZE": [1, 2], "CHANNEL_ORDER": "bgr"}}
+    save_checkpoint(tmp_path / "a.pt", content)
+    loaded = load_checkpoint(tmp_path / "a.pt")
+    assert loaded["input"] == content["input"]
+    other = network()
+    assert "7 of 7 keys match" in load_weights(other, loaded["model"], "a.pt")
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
+    assert os.listdir(tmp_path) == ["a.pt"]
+
+
+def test_wrappers_leave_no_trace_in_the_names():
+    model = network()
+    wrapped = nn.Module()
+    wrapped.module = model
+    assert plain_state(wrapped).keys() == model.state_dict().keys()
+
+
+def test_a_failed_write_leaves_the_previous_file(tmp_path):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, {"model": {}, "epoch": 1})
+    before = path.read_bytes()
+    with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
+        save_checkpoint(path, {"model": {}, "epoch": lambda: 0})
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["a.pt"]
+
+
+def test_other_keys_and_shapes_are_counted_and_named():
+    weights = network().state_dict()
+    weights["0.weight"] = torch.zeros(1)
+    weights["extra"] = weights.pop("1.bias")
+    with pytest.raises(CheckpointError) as error:
+        load_weights(network(), weights, "b.pt")
+    assert "5 of 7 keys match, 1 missing, 1 unexpected, 1 of another shape" in str(error.value)
+    assert "missing 1.bias; unexpected extra; another shape: 0.weight" in str(error.value)
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.system, ("touch executed",)
+
+
+def test_a_malicious_file_executes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"format": 1, "model": Malicious()}, "bad.pt")
+    (tmp_path / "raw.pt").write_bytes(pickle.dumps(Malicious()))
+    for name in ("bad.pt", "raw.pt"):
+        with pytest.raises(CheckpointError, match=name):
+            load_checkpoint(name)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_every_truncation_is_a_clear_error(tmp_path):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, {"model": plain_state(network())})
+    whole = path.read_bytes()
+    for length in [*range(0, len(whole), 97), len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match=r"a\.pt"):
+            load_checkpoint(path)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_checkpoint(tmp_path / "gone.pt")
+    torch.save({"state_dict": {}}, path)
+    with pytest.raises(CheckpointError, match="not one that"):
+        load_checkpoint(path)

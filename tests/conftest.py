@@ -1,0 +1,52 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from psa_pose.config import load_config
+from psa_pose.data.synthetic import generate
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory) -> Path:
+    """A small synthetic data set in COCO's layout."""
+    root = tmp_path_factory.mktemp("synthetic") / "data"
+    generate(root, {"train2017": 14, "val2017": 8}, seed=1, image_size=(192, 160), workers=1, progress=False)
+    return root
+
+
+@pytest.fixture(scope="session")
+def coco_mini() -> Path:
+    """A few real COCO photographs beside the repository, for those who have them."""
+    root = Path(os.environ.get("COCO_MINI", REPOSITORY.parent / "shared/data/coco_mini"))
+    if not root.is_dir():
+        pytest.skip(f"no COCO photographs in {root}; set COCO_MINI to a folder in COCO's layout")
+    return root
+
+
+@pytest.fixture
+def tiny_config(people, tmp_path):
+    """A function: overrides -> frozen config of a very small run on `people`."""
+
+    def make(*overrides: object):
+        base = [
+            *("DATASET.ROOT", people),
+            *("DATASET.TEST_DETECTIONS", "person_detection_results/val2017_person_detections.json"),
+            *("OUTPUT_DIR", tmp_path / "run"),
+            *("INPUT.SIZE", [64, 64], "INPUT.HEATMAP_SIZE", [16, 16]),
+            *("MODEL.HEAD_CHANNELS", 16),
+            *("TRAIN.EPOCHS", 2, "TRAIN.BATCH_SIZE", 8, "TRAIN.LOG_EVERY", 2),
+            *("LOADER.WORKERS", 0, "DEVICE", "cpu"),
+        ]
+        words = [str(word) for word in [*base, *overrides]]
+        return load_config(REPOSITORY / "configs/synthetic/quickstart.yaml", words)
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _one_seed():
+    torch.manual_seed(0)

@@ -1,0 +1,130 @@
+import itertools
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from psa_pose.data.build import build_test_sets, build_train_set
+from psa_pose.data.loader import OrderedBatches, ShuffledBatches, make_loader
+from psa_pose.errors import DataError
+from psa_pose.skeleton import COCO
+
+
+def rows(batches) -> list[list[int]]:
+    return [[row for _, row in batch] for batch in batches]
+
+
+def flat(lists) -> list:
+    return list(itertools.chain(*lists))
+
+
+def train_set(cfg, grid="unbiased"):
+    return build_train_set(cfg, COCO, grid, lambda _: None)
+
+
+def test_training_order_takes_every_person_once_and_changes_with_epoch_and_seed():
+    batches = ShuffledBatches(23, 5, seed=3)
+    first = rows(batches)
+    assert len(first) == len(batches) == 5
+    assert sorted(flat(first)) == list(range(23))
+    batches.epoch = 1
+    assert rows(batches) != first
+    assert rows(ShuffledBatches(23, 5, seed=4)) != first
+    assert rows(ShuffledBatches(23, 5, seed=3)) == first
+
+
+@pytest.mark.parametrize("persons", [1, 7, 16, 23])
+def test_processes_together_take_the_batches_of_one(persons):
+    one = rows(ShuffledBatches(persons, 6, seed=0))
+    shares = [ShuffledBatches(persons, 3, 0, rank, 2) for rank in range(2)]
+    two = [rows(share) for share in shares]
+    assert len(two[0]) == len(two[1]) == len(shares[0])
+    together = [sorted(a + b) for a, b in zip(*two, strict=True)]
+    assert together[:-1] == [sorted(batch) for batch in one][:-1]
+    assert set(flat(together)) == set(range(persons))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
+def test_evaluation_takes_every_person_once_in_the_same_batches(world_size):
+    shares = [rows(OrderedBatches(23, 4, rank, world_size)) for rank in range(world_size)]
+    assert flat(shares) == rows(OrderedBatches(23, 4))
+    assert flat(flat(shares)) == list(range(23))
+
+
+def test_samples_do_not_depend_on_the_number_of_workers(tiny_config):
+    dataset = train_set(tiny_config())
+    found = []
+    for workers in (0, 2):
+        batches = ShuffledBatches(len(dataset), 5, seed=0)
+        batches.epoch = 3
+        found.append(list(make_loader(dataset, batches, workers, pin_memory=False)))
+    for a, b in zip(*found, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a[:5], b[:5], strict=True))
+
+
+def test_augmentation_is_seeded_by_seed_epoch_and_person(tiny_config):
+    dataset = train_set(tiny_config())
+    again = train_set(tiny_config())
+    assert np.array_equal(dataset[(2, 5)].crop, again[(2, 5)].crop)
+    assert not np.array_equal(dataset[(2, 5)].matrix, dataset[(3, 5)].matrix)
+    other = train_set(tiny_config("SEED", 1))
+    assert not np.array_equal(dataset[(2, 5)].matrix, other[(2, 5)].matrix)
+
+
+@pytest.mark.parametrize("grid", ["classic", "unbiased"])
+def test_a_mark_in_the_image_lands_on_its_joint(tiny_config, tmp_path, people, grid):
+    """Image and joints go through the same matrix, also turned, scaled and mirrored."""
+    dataset = train_set(tiny_config("INPUT.SIZE", [192, 256], "INPUT.HEATMAP_SIZE", [48, 64]), grid)
+    pixel_y, pixel_x = np.mgrid[:160, :192]
+    mirrored = 0
+    for epoch in range(30):
+        row = epoch % len(dataset)
+        joint = int(np.flatnonzero(dataset.persons.visible[row])[0])
+        x, y = dataset.persons.joints[row, joint]
+        spot = 255 * np.exp(-((pixel_x - x) ** 2 + (pixel_y - y) ** 2) / (2 * 1.5**2))
+        image = np.repeat(spot.round().astype(np.uint8)[..., None], 3, 2)
+        dataset._last_image = (int(dataset.persons.image[row]), image)
+        sample = dataset[(epoch, row)]
+        turned = np.linalg.det(sample.matrix[:, :2]) < 0
+        mirrored += turned
+        at = sample.joints[COCO.flip_order[joint] if turned else joint]
+        if (at > 20).all() and at[0] < 172 and at[1] < 236:
+            weight = sample.crop[..., 0] / sample.crop[..., 0].sum()
+            ys, xs = np.mgrid[:256, :192]
+            seen = (weight * xs).sum(), (weight * ys).sum()
+            assert np.hypot(*(seen - at)) < 0.15
+    assert 5 < mirrored < 25
+
+
+def test_missing_images_end_the_run_or_are_skipped_and_said(tiny_config, people, tmp_path):
+    root = tmp_path / "copy"
+    shutil.copytree(people, root)
+    victim = next(iter(sorted((root / "train2017").iterdir())))
+    victim.unlink()
+    with pytest.raises(DataError, match=victim.name):
+        train_set(tiny_config("DATASET.ROOT", root))
+    said = []
+    cfg = tiny_config("DATASET.ROOT", root, "DATASET.ON_ERROR", "skip")
+    smaller = build_train_set(cfg, COCO, "unbiased", said.append)
+    assert len(smaller) < len(train_set(tiny_config()))
+    assert any(victim.name in line for line in said)
+
+
+def test_a_truncated_image_is_a_black_sample_with_a_reason(tiny_config, people, tmp_path):
+    root = tmp_path / "copy"
+    shutil.copytree(people, root)
+    dataset = train_set(tiny_config("DATASET.ROOT", root))
+    victim = root / "train2017" / dataset.persons.image_names[dataset.persons.image[0]].decode()
+    victim.write_bytes(victim.read_bytes()[:500])
+    sample = dataset[(0, 0)]
+    assert victim.name in sample.problem
+    assert not sample.crop.any()
+    assert not sample.visible.any()
+
+
+def test_both_protocols_are_built_where_both_are_there(tiny_config):
+    sets = build_test_sets(tiny_config(), COCO, "unbiased", lambda _: None, "auto")
+    assert [s.protocol for s in sets] == ["ground_truth", "detector"]
+    only = build_test_sets(tiny_config("DATASET.TEST_DETECTIONS", ""), COCO, "unbiased", lambda _: None, "auto")
+    assert [s.protocol for s in only] == ["ground_truth"]

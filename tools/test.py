@@ -1,0 +1,29 @@
+"""Evaluate a checkpoint: python tools/test.py --cfg F --checkpoint C [KEY value ...]"""
+
+import argparse
+from pathlib import Path
+
+from psa_pose.config import load_config
+from psa_pose.engine.test import run_test
+from psa_pose.errors import run_tool
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="COCO keypoint AP of a checkpoint, under each box protocol that is there."
+    )
+    parser.add_argument("--cfg", type=Path, required=True, help="YAML config file")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--checkpoint", type=Path, help="checkpoint that tools/train.py wrote")
+    source.add_argument(
+        "--oracle",
+        choices=["keypoints", "targets"],
+        help="instead of a network, the annotated keypoints themselves, or their target heatmaps, decoded",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY value", help="config keys to change, e.g. TEST.FLIP false")
+    args = parser.parse_intermixed_args()
+    run_test(load_config(args.cfg, args.overrides), args.checkpoint, args.oracle)
+
+
+if __name__ == "__main__":
+    run_tool(main)

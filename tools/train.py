@@ -1,0 +1,22 @@
+"""Train a pose network: python tools/train.py --cfg configs/synthetic/quickstart.yaml [KEY value ...]"""
+
+import argparse
+from pathlib import Path
+
+from psa_pose.config import load_config
+from psa_pose.engine.train import run_train
+from psa_pose.errors import run_tool
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train a pose network. Several processes: torchrun tools/train.py ...")
+    parser.add_argument("--cfg", type=Path, required=True, help="YAML config file")
+    parser.add_argument("--resume", action="store_true", help="go on after the last complete epoch in OUTPUT_DIR")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run that is in OUTPUT_DIR")
+    parser.add_argument("overrides", nargs="*", metavar="KEY value", help="config keys to change, e.g. TRAIN.EPOCHS 10")
+    args = parser.parse_intermixed_args()
+    run_train(load_config(args.cfg, args.overrides), resume=args.resume, overwrite=args.overwrite)
+
+
+if __name__ == "__main__":
+    run_tool(main)
