@@ -78,7 +78,8 @@ def by_the_equations(module, x):
 
 
 def relative(a, b):
-    return ((a.float() - b.float()).abs().max() / b.float().abs().max().clamp_min(1e-6)).item()
+    a, b = a.double(), b.double()
+    return ((a - b).abs().max() / b.abs().max().clamp_min(1e-6)).item()
 
 
 @pytest.mark.parametrize("direct", [False, True])
@@ -128,29 +129,34 @@ def test_every_variant_follows_its_equations(name, options, direct):
     torch.testing.assert_close(module(x), by_the_equations(module, x), atol=1e-5, rtol=1e-4)
 
 
+def forward_and_backward(module, x, weight):
+    leaf = x.clone(memory_format=torch.preserve_format).requires_grad_()
+    output = module(leaf)
+    module.zero_grad()
+    (output * weight).sum().backward()
+    return output, {"x": leaf.grad, **{key: p.grad for key, p in module.named_parameters()}}
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-13)])
 @pytest.mark.parametrize(("name", "options"), VARIANTS, ids=IDS)
 @pytest.mark.parametrize(
     ("shape", "memory_format"),
-    [((2, 48, 16, 12), torch.contiguous_format), ((1, 16, 7, 5), torch.channels_last), ((3, 18, 1, 1), None)],
+    [
+        ((2, 48, 16, 12), torch.contiguous_format),
+        ((1, 40, 7, 5), torch.channels_last),
+        ((3, 42, 1, 1), torch.contiguous_format),
+    ],
 )
-def test_reassociated_equals_direct_forward_and_backward(name, options, shape, memory_format):
-    ours, direct = twins(name, shape[1], **options)
-    x = torch.randn(shape).relu()
-    x = x.contiguous(memory_format=memory_format) if memory_format else x[:, :, :1, :1]
-    weight = torch.randn(shape)
-    grads = []
-    outputs = []
-    for module in (ours, direct):
-        leaf = x.clone(memory_format=torch.preserve_format).requires_grad_()
-        outputs.append(module(leaf))
-        (outputs[-1] * weight).sum().backward()
-        grads.append({"x": leaf.grad, **{key: p.grad for key, p in module.named_parameters()}})
-    layout = memory_format or torch.contiguous_format
-    assert all(y.is_contiguous(memory_format=layout) for y in outputs)
-    assert relative(outputs[0], outputs[1]) < 2e-6
-    scale = max(g.abs().max().item() for g in grads[1].values())
-    for key, grad in grads[0].items():
-        torch.testing.assert_close(grad, grads[1][key], atol=2e-6 * max(scale, 1), rtol=1e-4, msg=key)
+def test_reassociated_equals_direct_forward_and_backward(name, options, shape, memory_format, dtype, tolerance):
+    ours, direct = (module.to(dtype) for module in twins(name, shape[1], **options))
+    x = torch.randn(shape, dtype=dtype).relu().contiguous(memory_format=memory_format)
+    weight = torch.randn(shape, dtype=dtype)
+    (output, grads), (expected, expected_grads) = (forward_and_backward(m, x, weight) for m in (ours, direct))
+    assert output.is_contiguous(memory_format=memory_format)
+    assert relative(output, expected) < tolerance
+    scale = max(g.abs().max().item() for g in expected_grads.values())
+    for key, grad in grads.items():
+        assert (grad - expected_grads[key]).abs().max() <= 5 * tolerance * scale, key
 
 
 @settings(max_examples=20, deadline=None)
@@ -241,8 +247,8 @@ def test_eq3_gate_is_narrow_and_fig2_is_not():
         if form == "eq3":
             assert gate.min() >= 0.5
             assert gate.max() <= 0.7311
-    assert spread["eq3"] < 0.002
-    assert spread["fig2"] > 20 * spread["eq3"]
+    assert spread["eq3"] < 0.005
+    assert spread["fig2"] > 10 * spread["eq3"]
 
 
 def test_initialisation_is_fan_in():
