@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Iterable
 
@@ -30,7 +31,13 @@ def nearest(word: str, valid: Iterable[str]) -> str:
 
 
 def run_tool(main: Callable[[], None]) -> None:
-    """Run a command's main function; a PsaPoseError ends it with its sentence on stderr and exit status 2."""
+    """Run a command's main function; a PsaPoseError ends it with its sentence on stderr and exit status 2.
+
+    On a CPU whose cores are shared with others, threads that spin while they wait make a training step up to ten times
+    as long; they are told to sleep. The OpenMP runtime reads this once, when torch is first imported: the tools import
+    it in their main function.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         main()
     except PsaPoseError as error:

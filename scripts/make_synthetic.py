@@ -13,11 +13,11 @@ from psa_pose.errors import run_tool
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path("data/synthetic"), help="folder to make (%(default)s)")
-    parser.add_argument("--train", type=int, default=1200, help="images in train2017; 0: none (%(default)s)")
+    parser.add_argument("--train", type=int, default=1400, help="images in train2017; 0: none (%(default)s)")
     parser.add_argument("--val", type=int, default=200, help="images in val2017; 0: none (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other people (%(default)s)")
     parser.add_argument("--size", type=int, nargs=2, default=(320, 256), metavar=("WIDTH", "HEIGHT"), help="pixels")
-    parser.add_argument("--people", type=int, nargs=2, default=(1, 4), metavar=("FEWEST", "MOST"), help="per image")
+    parser.add_argument("--people", type=int, nargs=2, default=(1, 3), metavar=("FEWEST", "MOST"), help="per image")
     parser.add_argument("--workers", type=int, default=2, help="processes (%(default)s)")
     args = parser.parse_args()
     sizes = {split: count for split, count in (("train2017", args.train), ("val2017", args.val)) if count != 0}

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from psa_pose.config import load_config
-from psa_pose.engine.test import run_test
 from psa_pose.errors import run_tool
 
 
@@ -22,7 +21,11 @@ def main() -> None:
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY value", help="config keys to change, e.g. TEST.FLIP false")
     args = parser.parse_intermixed_args()
-    run_test(load_config(args.cfg, args.overrides), args.checkpoint, args.oracle)
+    config = load_config(args.cfg, args.overrides)
+
+    from psa_pose.engine.test import run_test
+
+    run_test(config, args.checkpoint, args.oracle)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from psa_pose.config import load_config
-from psa_pose.engine.train import run_train
 from psa_pose.errors import run_tool
 
 
@@ -15,7 +14,11 @@ def main() -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace the run that is in OUTPUT_DIR")
     parser.add_argument("overrides", nargs="*", metavar="KEY value", help="config keys to change, e.g. TRAIN.EPOCHS 10")
     args = parser.parse_intermixed_args()
-    run_train(load_config(args.cfg, args.overrides), resume=args.resume, overwrite=args.overwrite)
+    config = load_config(args.cfg, args.overrides)
+
+    from psa_pose.engine.train import run_train
+
+    run_train(config, resume=args.resume, overwrite=args.overwrite)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ _RANGES = {
     "SEED": (0, 2**32 - 1),
     "INPUT.PADDING": (0.5, 10),
     "MODEL.HEAD_CHANNELS": (1, 4096),
-    "MODEL.WIDTH": (1, 1024),
+    "MODEL.WIDTH": (0, 1024),
     "MODEL.NUM_JOINTS": (1, 10_000),
     "CODEC.SIGMA": (0, 100),
     "CODEC.BLUR": (0, 101),

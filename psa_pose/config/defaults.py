@@ -52,8 +52,8 @@ def default_config() -> Node:
     c.MODEL.DEPTH = 50
     # simple_baseline: channels of each transposed convolution.
     c.MODEL.HEAD_CHANNELS = 256
-    # hrnet: channels of the highest-resolution branch (32 and 48 are published).
-    c.MODEL.WIDTH = 32
+    # Channels of hrnet's finest branch (32 and 48 are published) or of the ResNet's stem (64); 0 takes 32 and 64.
+    c.MODEL.WIDTH = 0
     # Number of keypoints; it must be the skeleton's.
     c.MODEL.NUM_JOINTS = 17
     c.MODEL.ATTENTION = Node()

@@ -94,7 +94,7 @@ def generate(
     sizes: Mapping[str, int],
     seed: int = 0,
     image_size: tuple[int, int] = (320, 256),
-    people: tuple[int, int] = (1, 4),
+    people: tuple[int, int] = (1, 3),
     workers: int = 2,
     progress: bool = True,
 ) -> None:

@@ -33,11 +33,11 @@ ARMS: Mapping[str, tuple[tuple[float, float], ...]] = {
     "crossed": ((25, 50), (2, 15), (85, 115)),
 }
 ARM_ODDS = {
-    "hang": 0.30, "bent": 0.17, "akimbo": 0.08, "forward": 0.10,
-    "raised": 0.12, "sideways": 0.09, "wave": 0.08, "crossed": 0.06,
+    "hang": 0.33, "bent": 0.17, "akimbo": 0.08, "forward": 0.06,
+    "raised": 0.13, "sideways": 0.11, "wave": 0.08, "crossed": 0.04,
 }  # fmt: skip
 STANCE_ODDS = {
-    "stand": 0.34, "walk": 0.22, "run": 0.08, "wide": 0.08, "sit": 0.12, "squat": 0.05, "bow": 0.05, "lie": 0.06,
+    "stand": 0.46, "walk": 0.26, "run": 0.06, "wide": 0.09, "sit": 0.06, "squat": 0.03, "bow": 0.02, "lie": 0.02,
 }  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def pick(rng: np.random.Generator, odds: Mapping[str, float]) -> str:
 
 def sample_yaw(rng: np.random.Generator) -> float:
     """Degrees the body is turned: mostly frontal, then back, profile, and anything."""
-    kind = pick(rng, {"front": 0.5, "back": 0.2, "profile": 0.18, "any": 0.12})
+    kind = pick(rng, {"front": 0.65, "back": 0.18, "profile": 0.1, "any": 0.07})
     if kind == "profile":
         return float(rng.choice([-90.0, 90.0]) + rng.normal(0, 14))
     if kind == "any":

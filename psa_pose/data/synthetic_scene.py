@@ -57,19 +57,19 @@ def draw_clutter(rng: np.random.Generator, canvas: Canvas) -> None:
     """Boxes, blobs, lines and limb-like rods, none of which belongs to a person."""
     height, width = canvas.owner.shape
     size = np.array([width, height])
-    for _ in range(rng.integers(3, 10)):
+    for _ in range(rng.integers(2, 7)):
         centre, half = rng.uniform(0, 1, 2) * size, rng.uniform(0.04, 0.22, 2) * size
         turn = rotation(2, rng.choice([0.0, 0.0, rng.uniform(-90, 90)]))[:2, :2]
         corners = [(centre + turn @ (half * (sx, sy)), 2.0) for sx, sy in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
         if rng.random() < 0.35:
             corners = [(centre + (turn @ (half * (sx, 0))), float(half[1])) for sx in (-1, 1)]
         draw_hull(canvas, corners, (centre, centre + turn[0]), random_cloth(rng, 0.5), 250.0, 0)
-    for _ in range(rng.integers(0, 7)):
+    for _ in range(rng.integers(0, 4)):
         a, angle = rng.uniform(0, 1, 2) * size, rng.uniform(0, np.pi)
         b = a + rng.uniform(20, 90) * np.array([np.cos(angle), np.sin(angle)])
         radius = rng.uniform(2, 9)
         draw_capsule(canvas, (a, b), (radius, radius * rng.uniform(0.6, 1)), [(1.0, random_cloth(rng, 0.3))], 250.0, 0)
-    for _ in range(rng.integers(0, 5)):
+    for _ in range(rng.integers(0, 4)):
         ends = np.round(rng.uniform(0, 1, (2, 2)) * size).astype(int).tolist()
         color = tuple(float(c) for c in random_color(rng))
         cv2.line(canvas.image, ends[0], ends[1], color, int(rng.integers(1, 4)), cv2.LINE_8)
@@ -104,7 +104,7 @@ def place_people(
     placed: list[Person] = []
     boxes: list[np.ndarray] = []
     for _ in range(count):
-        person = sample_any(rng, float(max(rng.uniform(0.32 * height, largest), 24)))
+        person = sample_any(rng, float(max(rng.uniform(0.42 * height, largest), 24)))
         x0, y0, x1, y1 = _extent(person)
         cut = rng.random() < 0.16  # a share of the people is cut by the picture's border
         slack = np.array([x1 - x0, y1 - y0]) * (0.5 if cut else 0.02)
@@ -192,7 +192,7 @@ def _develop(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def draw_image(
-    seed: int, split: str, index: int, image_size: tuple[int, int] = (320, 256), people: tuple[int, int] = (1, 4)
+    seed: int, split: str, index: int, image_size: tuple[int, int] = (320, 256), people: tuple[int, int] = (1, 3)
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Picture `index` of a split and its COCO annotations without ids.
 

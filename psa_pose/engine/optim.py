@@ -27,9 +27,9 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
     if options.NAME == "sgd":
-        return torch.optim.SGD(groups, lr=options.LR, momentum=options.MOMENTUM)
+        return torch.optim.SGD(groups, lr=options.LR, momentum=options.MOMENTUM, fused=True)
     kind = torch.optim.Adam if options.NAME == "adam" else torch.optim.AdamW
-    return kind(groups, lr=options.LR)
+    return kind(groups, lr=options.LR, fused=True)
 
 
 def learning_rate(cfg: CfgNode, epoch: int, step: int) -> float:

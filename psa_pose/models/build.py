@@ -54,11 +54,12 @@ def attention_factory(cfg: CfgNode) -> AttentionFactory | None:
 
 def _simple_baseline(cfg: CfgNode, attention: AttentionFactory | None) -> nn.Module:
     where = cfg.MODEL.ATTENTION.WHERE
-    return SimpleBaseline(cfg.MODEL.DEPTH, output_channels(cfg), attention, where, cfg.MODEL.HEAD_CHANNELS)
+    width = cfg.MODEL.WIDTH or 64
+    return SimpleBaseline(cfg.MODEL.DEPTH, output_channels(cfg), attention, where, cfg.MODEL.HEAD_CHANNELS, width)
 
 
 def _hrnet(cfg: CfgNode, attention: AttentionFactory | None) -> nn.Module:
-    return HRNet(cfg.MODEL.WIDTH, output_channels(cfg), attention, cfg.MODEL.ATTENTION.WHERE)
+    return HRNet(cfg.MODEL.WIDTH or 32, output_channels(cfg), attention, cfg.MODEL.ATTENTION.WHERE)
 
 
 NETWORKS: dict[str, Callable[[CfgNode, AttentionFactory | None], nn.Module]] = {
