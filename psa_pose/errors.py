@@ -24,10 +24,11 @@ class CheckpointError(PsaPoseError):
     """A checkpoint file that cannot be read, or that belongs to another model."""
 
 
-def nearest(word: str, valid: Iterable[str]) -> str:
-    """The valid word that a mistyped one most likely means."""
-    valid = list(valid)
-    return difflib.get_close_matches(word, valid, 1, 0.0)[0] if valid else ""
+def closest(word: str, valid: Iterable[str]) -> str:
+    """The end of an error's sentence: the valid word nearest to a mistyped one, and all of them."""
+    valid = sorted(valid)
+    near = difflib.get_close_matches(str(word), valid, n=1, cutoff=0.0)
+    return f"did you mean {near[0]!r}? Valid: {', '.join(valid)}"
 
 
 def run_tool(main: Callable[[], None]) -> None:

@@ -17,16 +17,21 @@ class Normalization:
 
     mean: torch.Tensor
     std: torch.Tensor
+    memory_format: torch.memory_format = torch.contiguous_format
 
     @classmethod
-    def of(cls, mean: Sequence[float], std: Sequence[float], device: torch.device) -> Normalization:
-        """From three numbers each."""
-        return cls(*(torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (mean, std)))
+    def of(
+        cls, mean: Sequence[float], std: Sequence[float], device: torch.device, channels_last: bool = False
+    ) -> Normalization:
+        """From three numbers each; channels_last: the memory format of the images, which should be the model's."""
+        by_channel = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (mean, std))
+        return cls(*by_channel, torch.channels_last if channels_last else torch.contiguous_format)
 
     def __call__(self, crops: torch.Tensor) -> torch.Tensor:
         """Crops (B, H, W, 3) uint8 on any device -> images (B, 3, H, W) float32 on this one's."""
         crops = crops.to(self.mean.device, non_blocking=True)
-        return crops.permute(0, 3, 1, 2).contiguous().float().div_(255).sub_(self.mean).div_(self.std)
+        images = crops.permute(0, 3, 1, 2).to(torch.float32, memory_format=self.memory_format)
+        return images.div_(255).sub_(self.mean).div_(self.std)
 
 
 @torch.inference_mode()

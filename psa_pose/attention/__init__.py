@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from psa_pose.attention.polarized import ChannelGate, PolarizedAttention, SpatialGate
-from psa_pose.errors import CheckpointError, ConfigError
+from psa_pose.errors import CheckpointError, ConfigError, closest
 
-__all__ = ["ATTENTIONS", "PolarizedAttention", "closest", "load_released", "make_attention"]
+__all__ = ["ATTENTIONS", "PolarizedAttention", "load_released", "make_attention"]
 
 
 def make_attention(name: str, channels: int, **options: Any) -> nn.Module:
@@ -105,13 +104,6 @@ def load_released(module: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
                 f"{tuple(own[ours].shape)}; build it for the channels that the weights were made for"
             )
     module.load_state_dict(renamed)
-
-
-def closest(word: str, valid: Iterable[str]) -> str:
-    """The end of an error's sentence: the valid word nearest to a mistyped one, and all of them."""
-    valid = sorted(valid)
-    near = difflib.get_close_matches(str(word), valid, n=1, cutoff=0.0)
-    return f"did you mean {near[0]!r}? Valid: {', '.join(valid)}"
 
 
 def _released_keys(own: Mapping[str, Tensor]) -> str:

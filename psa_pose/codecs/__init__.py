@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Iterable
 
 from psa_pose.codecs.base import Codec
 from psa_pose.codecs.gaussian import Dark, Standard, UdpGaussian
 from psa_pose.codecs.udp_offset import UdpOffset
-from psa_pose.errors import ConfigError
+from psa_pose.errors import ConfigError, closest
 
 CODECS: dict[str, type[Codec]] = {c.name: c for c in (Standard, Dark, UdpGaussian, UdpOffset)}
 
@@ -25,19 +23,13 @@ def make_codec(name: str, input_size: tuple[int, int], heatmap_size: tuple[int, 
     Raises ConfigError on an unknown name or option, or a value that cannot be used.
     """
     if name not in CODECS:
-        raise ConfigError(f"codec {name!r} is not known; {_hint(name, CODECS)}")
+        raise ConfigError(f"codec {name!r} is not known; {closest(name, CODECS)}")
     known = [p for p in inspect.signature(CODECS[name]).parameters if p not in ("input_size", "heatmap_size")]
     given = {key: value for key, value in options.items() if value is not None}
     for key in given:
         if key not in known:
-            raise ConfigError(f"codec {name!r} has no option {key!r}; {_hint(key, known)}")
+            raise ConfigError(f"codec {name!r} has no option {key!r}; {closest(key, known)}")
     return CODECS[name](input_size, heatmap_size, **given)
-
-
-def _hint(word: str, valid: Iterable[str]) -> str:
-    valid = sorted(valid)
-    near = difflib.get_close_matches(word, valid, n=1, cutoff=0.0)
-    return f"did you mean {near[0]!r}? Valid: {', '.join(valid)}"
 
 
 __all__ = ["CODECS", "Codec", "make_codec"]

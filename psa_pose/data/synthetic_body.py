@@ -33,11 +33,11 @@ ARMS: Mapping[str, tuple[tuple[float, float], ...]] = {
     "crossed": ((25, 50), (2, 15), (85, 115)),
 }
 ARM_ODDS = {
-    "hang": 0.33, "bent": 0.17, "akimbo": 0.08, "forward": 0.06,
-    "raised": 0.13, "sideways": 0.11, "wave": 0.08, "crossed": 0.04,
+    "hang": 0.30, "bent": 0.14, "akimbo": 0.10, "forward": 0.03,
+    "raised": 0.16, "sideways": 0.15, "wave": 0.10, "crossed": 0.02,
 }  # fmt: skip
 STANCE_ODDS = {
-    "stand": 0.46, "walk": 0.26, "run": 0.06, "wide": 0.09, "sit": 0.06, "squat": 0.03, "bow": 0.02, "lie": 0.02,
+    "stand": 0.53, "walk": 0.24, "run": 0.04, "wide": 0.12, "sit": 0.03, "squat": 0.02, "bow": 0.01, "lie": 0.01,
 }  # fmt: skip
 
 
@@ -82,12 +82,12 @@ def pick(rng: np.random.Generator, odds: Mapping[str, float]) -> str:
 
 def sample_yaw(rng: np.random.Generator) -> float:
     """Degrees the body is turned: mostly frontal, then back, profile, and anything."""
-    kind = pick(rng, {"front": 0.65, "back": 0.18, "profile": 0.1, "any": 0.07})
+    kind = pick(rng, {"front": 0.78, "back": 0.14, "profile": 0.04, "any": 0.04})
     if kind == "profile":
         return float(rng.choice([-90.0, 90.0]) + rng.normal(0, 14))
     if kind == "any":
         return float(rng.uniform(-180, 180))
-    return float((180.0 if kind == "back" else 0.0) + np.clip(rng.normal(0, 22), -55, 55))
+    return float((180.0 if kind == "back" else 0.0) + np.clip(rng.normal(0, 16), -45, 45))
 
 
 def _legs(rng: np.random.Generator, stance: str) -> dict[str, tuple[float, float, float]]:

@@ -104,21 +104,21 @@ def place_people(
     placed: list[Person] = []
     boxes: list[np.ndarray] = []
     for _ in range(count):
-        person = sample_any(rng, float(max(rng.uniform(0.42 * height, largest), 24)))
+        person = sample_any(rng, float(max(rng.uniform(0.45 * height, largest), 24)))
         x0, y0, x1, y1 = _extent(person)
-        cut = rng.random() < 0.16  # a share of the people is cut by the picture's border
+        cut = rng.random() < 0.1  # a share of the people is cut by the picture's border
         slack = np.array([x1 - x0, y1 - y0]) * (0.5 if cut else 0.02)
         low, high = -slack, np.array([width, height]) + slack - (x1 - x0, y1 - y0)
         high = np.maximum(high, low + 1)
         # Near people stand lower; of a few places, the one that hides least is mostly taken.
         feet = horizon + (height * 1.0 - horizon) * (person.height / (1.0 * height)) + rng.normal(0, 0.06 * height)
         best, least = np.zeros(2), np.inf
-        for _ in range(1 if rng.random() < 0.08 else 3):
+        for _ in range(1 if rng.random() < 0.08 else 5):
             corner = np.array([rng.uniform(low[0], high[0]), np.clip(feet - (y1 - y0), low[1], high[1])])
             share = _overlap(np.array([*corner, corner[0] + x1 - x0, corner[1] + y1 - y0]), boxes)
             if share < least:
                 best, least = corner, share
-        if least > 0.75 and len(placed) >= people[0] and rng.random() < 0.8:
+        if least > 0.55 and len(placed) >= people[0] and rng.random() < 0.8:
             continue
         moved = Person(person.body, person.look, person.height, best - (x0, y0))
         placed.append(moved)

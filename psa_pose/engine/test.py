@@ -40,7 +40,7 @@ def run_test(cfg: CfgNode, checkpoint: Path | None, oracle: str | None = None) -
             check_same_input(cfg, content, checkpoint)
             model = build_model(cfg)
             log.say(load_weights(model, content["model"], checkpoint))
-            normalization = Normalization.of(cfg.INPUT.MEAN, cfg.INPUT.STD, device)
+            normalization = Normalization.of(cfg.INPUT.MEAN, cfg.INPUT.STD, device, cfg.MODEL.CHANNELS_LAST)
             flip = cfg.TEST.FLIP
             predictor = model_predictor(model.to(device), codec, normalization, COCO, flip)
         evaluations = []

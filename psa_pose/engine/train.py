@@ -102,7 +102,7 @@ def _prepare(cfg: CfgNode, folder: Path, device: torch.device, before: dict[str,
         codec=codec,
         model=model,
         network=network,
-        normalize=Normalization.of(cfg.INPUT.MEAN, cfg.INPUT.STD, device),
+        normalize=Normalization.of(cfg.INPUT.MEAN, cfg.INPUT.STD, device, cfg.MODEL.CHANNELS_LAST),
         loss=build_loss(cfg),
         optimizer=optimizer,
         batches=batches,
@@ -140,7 +140,8 @@ def _train_epoch(run: Run, epoch: int, bar: tqdm) -> None:
     cfg, device = run.cfg, run.device
     run.batches.epoch = epoch
     run.network.train()
-    started, persons, losses = time.perf_counter(), 0, []
+    started, persons = time.perf_counter(), 0
+    losses: list[float] = []
     pending: list[torch.Tensor] = []
     for step, batch in enumerate(run.loader, start=epoch * len(run.batches)):
         report_problems([p for p in batch.problems if p], cfg.DATASET.ON_ERROR, run.log.say)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from psa_pose.attention import closest, make_attention
-from psa_pose.errors import ConfigError
+from psa_pose.attention import make_attention
+from psa_pose.errors import ConfigError, closest
 from psa_pose.models.blocks import AttentionFactory, attention_modules
 from psa_pose.models.hrnet import HRNet
 from psa_pose.models.resnet import SimpleBaseline
@@ -31,7 +32,7 @@ def build_model(cfg: CfgNode) -> nn.Module:
             f"MODEL.ATTENTION.WHERE {cfg.MODEL.ATTENTION.WHERE!r} leaves no block for MODEL.ATTENTION.NAME "
             f"{cfg.MODEL.ATTENTION.NAME!r}: this network has no such blocks; write MODEL.ATTENTION.WHERE all"
         )
-    return model
+    return model.to(memory_format=torch.channels_last) if cfg.MODEL.CHANNELS_LAST else model
 
 
 def output_channels(cfg: CfgNode) -> int:

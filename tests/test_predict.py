@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from psa_pose.codecs import make_codec
+from psa_pose.geometry import crop_matrix, transform_points
+from psa_pose.predict import Normalization, predict_maps, to_image
+from psa_pose.skeleton import COCO
+
+
+def test_normalization_is_by_channel_index():
+    crops = torch.tensor([[[[255, 0, 51]]]], dtype=torch.uint8)
+    images = Normalization.of((0.5, 0.25, 0.2), (0.5, 0.25, 0.1), torch.device("cpu"))(crops)
+    assert images.shape == (1, 3, 1, 1)
+    assert images.flatten().tolist() == pytest.approx([1, -1, 0], abs=1e-6)
+
+
+def test_the_way_back_to_the_image_undoes_the_crop():
+    generator = np.random.default_rng(0)
+    joints = generator.uniform(0, 500, (3, 17, 2))
+    matrices = crop_matrix(
+        generator.uniform(0, 500, (3, 2)), np.array([[90, 120.0]] * 3), np.array([0, 30, -70.0]), (192, 256)
+    )
+    back = to_image(torch.from_numpy(transform_points(joints, matrices)), torch.from_numpy(matrices))
+    assert np.abs(back.numpy() - joints).max() < 1e-9
+
+
+class Seer(nn.Module):
+    """Sees a mark of each joint's own colour: answers the truth for the crop and, mirrored, for the mirrored crop."""
+
+    def __init__(self, truth: torch.Tensor, mirrored: torch.Tensor) -> None:
+        super().__init__()
+        self.truth, self.mirrored = truth, mirrored
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.mirrored if images[0, 0, 0, 0] < images[0, 0, 0, -1] else self.truth
+
+
+@pytest.mark.parametrize(
+    ("name", "within"), [("standard", 4.1), ("dark", 0.1), ("udp_gaussian", 0.1), ("udp_offset", 0.1)]
+)
+def test_the_flip_test_of_a_perfect_network_changes_nothing(name, within):
+    codec = make_codec(name, (96, 128), (24, 32))
+    joints = torch.rand(2, 17, 2) * 50 + 25
+    mirrored = joints[:, COCO.flip_order] * torch.tensor([-1.0, 1.0]) + torch.tensor([95.0, 0.0])
+    visible = torch.ones(2, 17)
+    seer = Seer(codec.encode(joints, visible)[0], codec.encode(mirrored, visible)[0])
+    images = torch.linspace(1, 0, 96).expand(2, 3, 128, 96)
+    found, scores = codec.decode(predict_maps(seer, images, codec, COCO.flip_pairs, flip=True))
+    assert (found - joints).abs().max() < within
+    assert (scores > 0.05).all()
