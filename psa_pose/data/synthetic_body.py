@@ -148,9 +148,9 @@ def sample_body(rng: np.random.Generator, yaw: float | None = None) -> Body:
     lean, bend, twist = _trunk_angles(rng, stance)
     trunk = view @ rotation(0, lean) @ rotation(2, bend) @ rotation(1, twist)
     # Looking up undoes part of a lean, as people do.
-    gaze = (float(np.clip(rng.normal(0, 22), -50, 50)), float(np.clip(rng.normal(4, 9), -18, 25) - 0.5 * lean))
+    gaze = (float(np.clip(rng.normal(0, 10), -30, 30)), float(np.clip(rng.normal(4, 5), -12, 18) - 0.5 * lean))
     head = trunk @ rotation(1, gaze[0]) @ rotation(0, gaze[1]) @ rotation(2, rng.normal(0, 6))
-    width, size = rng.uniform(0.88, 1.22), rng.uniform(1.0, 1.3)
+    width, size = rng.uniform(0.88, 1.22), rng.uniform(1.15, 1.35)
     joints = {"pelvis": np.zeros(3), "waist": trunk @ np.array([0, 0.11, 0]), "neck": trunk @ np.array([0, 0.3, 0])}
     joints["head"] = joints["neck"] + head @ np.array([0, 0.09 * size, 0.015])
     for name, direction in FACE.items():

@@ -36,6 +36,7 @@ def config(*overrides):
                 "DEPTH": 18,
                 "WIDTH": 8,
                 "HEAD_CHANNELS": 16,
+                "CHANNELS_LAST": False,
                 "NUM_JOINTS": 5,
                 "ATTENTION": {"NAME": "none", "WHERE": "all", "SPATIAL": "", "DIRECT": False},
             },
