@@ -24,8 +24,9 @@ class Normalization:
         cls, mean: Sequence[float], std: Sequence[float], device: torch.device, channels_last: bool = False
     ) -> Normalization:
         """From three numbers each; channels_last: the memory format of the images, which should be the model's."""
-        by_channel = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (mean, std))
-        return cls(*by_channel, torch.channels_last if channels_last else torch.contiguous_format)
+        wanted = torch.channels_last if channels_last else torch.contiguous_format
+        by_channel = [torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (mean, std)]
+        return cls(by_channel[0], by_channel[1], wanted)
 
     def __call__(self, crops: torch.Tensor) -> torch.Tensor:
         """Crops (B, H, W, 3) uint8 on any device -> images (B, 3, H, W) float32 on this one's."""

@@ -32,7 +32,9 @@ def build_model(cfg: CfgNode) -> nn.Module:
             f"MODEL.ATTENTION.WHERE {cfg.MODEL.ATTENTION.WHERE!r} leaves no block for MODEL.ATTENTION.NAME "
             f"{cfg.MODEL.ATTENTION.NAME!r}: this network has no such blocks; write MODEL.ATTENTION.WHERE all"
         )
-    return model.to(memory_format=torch.channels_last) if cfg.MODEL.CHANNELS_LAST else model
+    if cfg.MODEL.CHANNELS_LAST:
+        model.to(memory_format=torch.channels_last)
+    return model
 
 
 def output_channels(cfg: CfgNode) -> int:

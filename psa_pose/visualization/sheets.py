@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 
 from psa_pose.skeleton import Skeleton
 from psa_pose.visualization.draw import draw_skeleton, grid, overlay_heatmap
 
 PERSONS_PER_ROW = 4
+LEAST_HEIGHT = 256
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Crop:
 def target_sheet(crops: list[Crop], skeleton: Skeleton) -> np.ndarray:
     """Per person: the crop with its annotated keypoints, and the target heatmaps over it."""
     pictures = []
-    for crop in crops:
+    for crop in map(enlarge, crops):
         pictures += [
             draw_skeleton(crop.image, crop.truth, crop.visible > 0, skeleton),
             overlay_heatmap(crop.image, crop.maps),
@@ -41,7 +43,7 @@ def target_sheet(crops: list[Crop], skeleton: Skeleton) -> np.ndarray:
 def prediction_sheet(crops: list[Crop], skeleton: Skeleton, threshold: float) -> np.ndarray:
     """Per person: the annotated keypoints, the predicted ones that score above the threshold, and the heatmaps."""
     pictures = []
-    for crop in crops:
+    for crop in map(enlarge, crops):
         if crop.joints is None or crop.scores is None:
             continue
         pictures += [
@@ -50,3 +52,16 @@ def prediction_sheet(crops: list[Crop], skeleton: Skeleton, threshold: float) ->
             overlay_heatmap(crop.image, crop.maps),
         ]
     return grid(pictures, 3 * PERSONS_PER_ROW)
+
+
+def enlarge(crop: Crop) -> Crop:
+    """The crop in a size at which thin lines can be told apart: a whole multiple, at least LEAST_HEIGHT pixels high."""
+    factor = -(-LEAST_HEIGHT // crop.image.shape[0])
+    image = cv2.resize(crop.image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    joints = None if crop.joints is None else _scale(crop.joints, factor)
+    return replace(crop, image=image, truth=_scale(crop.truth, factor), joints=joints)
+
+
+def _scale(joints: np.ndarray, factor: int) -> np.ndarray:
+    # cv2.resize keeps pixel corners, not pixel centres, in place.
+    return (joints + 0.5) * factor - 0.5

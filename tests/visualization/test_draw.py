@@ -5,7 +5,7 @@ import pytest
 from psa_pose.errors import DataError
 from psa_pose.skeleton import COCO
 from psa_pose.visualization.draw import LEFT, RIGHT, draw_skeleton, grid, overlay_heatmap, write_picture
-from psa_pose.visualization.sheets import Crop, prediction_sheet, target_sheet
+from psa_pose.visualization.sheets import Crop, enlarge, prediction_sheet, target_sheet
 
 BLACK = np.zeros((120, 100, 3), np.uint8)
 
@@ -44,12 +44,20 @@ def test_a_heatmap_glows_where_its_maximum_is():
     assert (abs(y - 41), abs(x - 81)) <= (3, 3)
 
 
+def test_an_enlarged_crop_keeps_its_joints_on_the_picture():
+    image = BLACK.copy()
+    image[40, 30] = 255
+    crop = enlarge(Crop(image, np.array([[30.0, 40.0]]), np.ones(1), np.zeros((1, 30, 25))))
+    ys, xs = np.nonzero(crop.image[..., 0] > 128)
+    assert (xs.mean(), ys.mean()) == pytest.approx(tuple(crop.truth[0]), abs=0.1)
+
+
 def test_sheets_hold_every_picture(tmp_path):
     assert grid([BLACK] * 5, 3).shape == (2 * 120 + 4, 3 * 100 + 8, 3)
     crop = Crop(BLACK, person(), np.ones(17), np.zeros((17, 30, 25), np.float32), person(), np.ones(17))
-    assert target_sheet([crop] * 5, COCO).shape[0] == 2 * 120 + 4
+    assert target_sheet([crop] * 5, COCO).shape[0] == 2 * 360 + 4
     sheet = prediction_sheet([crop] * 4, COCO, 0.2)
-    assert sheet.shape == (120, 12 * 104 - 4, 3)
+    assert sheet.shape == (360, 12 * 304 - 4, 3)
     write_picture(tmp_path / "new" / "a.png", sheet)
     assert np.array_equal(cv2.imread(str(tmp_path / "new" / "a.png"))[..., ::-1], sheet)
     (tmp_path / "folder.png").mkdir()
