@@ -3,6 +3,8 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
+# Waiting threads sleep instead of spinning, as in the tools; read when torch is first imported.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy

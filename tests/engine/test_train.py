@@ -108,6 +108,15 @@ def test_decoded_targets_score_what_the_codec_allows(tiny_config, codec, least):
     assert evaluation.stats["AP"] >= least
 
 
+@pytest.mark.parametrize(("oracle", "least"), [("keypoints", 1.0), ("targets", 0.98)])
+def test_the_oracles_on_photographs(coco_mini, tmp_path, oracle, least):
+    words = [*("DATASET.ROOT", str(coco_mini)), *("OUTPUT_DIR", str(tmp_path)), *("LOADER.WORKERS", "0")]
+    cfg = load_config(REPOSITORY / "configs/coco/hrnet_w32_256x192.yaml", [*words, "CODEC.NAME", "udp_gaussian"])
+    (evaluation,) = run_test(cfg, None, oracle)
+    assert evaluation.persons == 68
+    assert evaluation.stats["AP"] >= least
+
+
 def test_bad_numbers_end_the_run_with_a_sentence(tiny_config):
     with pytest.raises(PsaPoseError, match="not finite"):
         run_train(tiny_config("TRAIN.OPTIMIZER.NAME", "sgd", "TRAIN.OPTIMIZER.LR", 1e3, "TRAIN.EPOCHS", 20))
