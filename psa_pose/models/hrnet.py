@@ -67,7 +67,7 @@ class Transition(nn.ModuleList):
     def __init__(self, inputs: list[int], outputs: list[int]) -> None:
         kept = [
             nn.Identity() if before == after else conv_bn_relu(before, after)
-            for before, after in zip(inputs, outputs, strict=False)
+            for before, after in zip(inputs, outputs[:-1], strict=True)
         ]
         super().__init__([*kept, nn.Sequential(conv_bn_relu(inputs[-1], outputs[-1], stride=2))])
 
