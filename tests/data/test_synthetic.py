@@ -42,7 +42,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pictures():
-    return [draw_image(0, "train2017", index) for index in range(40)]
+    return [draw_image(0, "train2017", index) for index in range(80)]
 
 
 def blank(height: int = 200, width: int = 200) -> Canvas:

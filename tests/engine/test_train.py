@@ -186,11 +186,11 @@ def test_two_processes_train_reproducibly(tiny_config, tmp_path):
         ("test", ["--checkpoint", "nowhere.pt"], "error: checkpoint nowhere.pt cannot be read"),
     ],
 )
-def test_a_users_mistake_is_one_sentence_without_a_traceback(tool, arguments, says):
+def test_a_users_mistake_is_one_sentence_without_a_traceback(tool, arguments, says, tmp_path):
     if "cuda" in arguments and torch.cuda.is_available():
         pytest.skip("there is a GPU")
     config = [] if "--cfg" in arguments else ["--cfg", "configs/synthetic/quickstart.yaml"]
-    done = run(tool, *config, *arguments)
+    done = run(tool, *config, *arguments, "OUTPUT_DIR", tmp_path)
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
