@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from psa_pose.codecs.base import Codec
-from psa_pose.codecs.peak import blurred_window, check_blur, find_peaks, take
+from psa_pose.codecs.peak import blurred_window, check_blur, find_peaks, gaussian_kernel, take
 from psa_pose.errors import ConfigError
 
 SIGMA_PER_WIDTH = 2 / 48  # 2 heatmap pixels at 48x64, 3 at 72x96
@@ -114,6 +114,7 @@ class Blurring(GaussianCodec):
     ) -> None:
         super().__init__(input_size, heatmap_size, sigma)
         self.blur = check_blur(self.name, blur)
+        self._kernel = gaussian_kernel(self.blur)
 
 
 class Dark(Blurring):
@@ -132,7 +133,7 @@ class Dark(Blurring):
 
     def _refine(self, maps: Tensor, x: Tensor, y: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
         height, width = maps.shape[1:]
-        log = blurred_window(maps, x, y, 2, self.blur).clamp(min=1e-10).log()
+        log = blurred_window(maps, x, y, 2, self._kernel).clamp(min=1e-10).log()
         dx, dy = (log[:, 2, 3] - log[:, 2, 1]) / 2, (log[:, 3, 2] - log[:, 1, 2]) / 2
         dxx = (log[:, 2, 4] - 2 * log[:, 2, 2] + log[:, 2, 0]) / 4
         dyy = (log[:, 4, 2] - 2 * log[:, 2, 2] + log[:, 0, 2]) / 4
@@ -158,7 +159,7 @@ class UdpGaussian(Blurring):
         step = torch.arange(-1, 2, device=maps.device)
         columns = (x[:, None] + step).clamp(0, width - 1) - x[:, None] + 1
         rows = (y[:, None] + step).clamp(0, height - 1) - y[:, None] + 1
-        near = take(blurred_window(maps, x, y, 1, self.blur), columns[:, None, :], rows[:, :, None])
+        near = take(blurred_window(maps, x, y, 1, self._kernel), columns[:, None, :], rows[:, :, None])
         near = near * (score / near.amax(dim=(1, 2)))[:, None, None]
         log = near.clamp(0.001, 50).log()
         dx, dy = (log[:, 1, 2] - log[:, 1, 0]) / 2, (log[:, 2, 1] - log[:, 0, 1]) / 2

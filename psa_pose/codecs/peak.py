@@ -55,14 +55,14 @@ def gaussian_kernel(size: int) -> list[float]:
     return cv2.getGaussianKernel(size, 0).ravel().tolist()
 
 
-def blurred_window(maps: Tensor, x: Tensor, y: Tensor, radius: int, size: int) -> Tensor:
-    """What `window` would give if the whole maps were blurred, zeros outside, with `gaussian_kernel(size)`.
+def blurred_window(maps: Tensor, x: Tensor, y: Tensor, radius: int, kernel: list[float]) -> Tensor:
+    """What `window` would give if the whole maps were blurred along both axes, zeros outside, with `kernel`.
 
     Sums of shifted copies instead of a matrix product: they stay float32 under autocast and TF32, and are fast.
     """
-    values = window(maps, x, y, radius + size // 2)
+    values = window(maps, x, y, radius + len(kernel) // 2)
     for dim in (1, 2):
-        values = _blur(values, gaussian_kernel(size), dim)
+        values = _blur(values, kernel, dim)
     return values
 
 
