@@ -8,7 +8,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from psa_pose.attention.cbam import CBAM
+from psa_pose.attention.dual import DualAttention
+from psa_pose.attention.efficient import EfficientAttention
+from psa_pose.attention.global_context import GlobalContext
+from psa_pose.attention.non_local import NonLocal
 from psa_pose.attention.polarized import ChannelGate, PolarizedAttention, SpatialGate
+from psa_pose.attention.squeeze_excitation import SqueezeExcitation
 from psa_pose.errors import CheckpointError, ConfigError, closest
 
 __all__ = ["ATTENTIONS", "PolarizedAttention", "load_released", "make_attention"]
@@ -18,9 +24,11 @@ def make_attention(name: str, channels: int, **options: Any) -> nn.Module:
     """The attention block of that name for C = `channels`: (B, C, H, W) -> the same shape.
 
     names: psa_p, psa_s (the released modules), psa_s_plain (the branches of psa_p in sequence, the row PSA(s) of the
-    paper's Table 6), psa_channel, psa_spatial (one branch).
-    options: direct=False (True evaluates in the written order; all names) and spatial="eq3" | "fig2" | "released" (all
-    but psa_channel; psa_s has "released" by default, the others "eq3").
+    paper's Table 6), psa_channel, psa_spatial (one branch); and what the paper compares it with: non_local,
+    global_context, squeeze_excitation, cbam, dual, efficient.
+    options of the psa family: direct=False (True evaluates in the written order) and spatial="eq3" | "fig2" | "released"
+    (all but psa_channel; psa_s has "released" by default, the others "eq3"). reduction=n: squeeze_excitation (16),
+    global_context and cbam (8).
     Raises ConfigError on an unknown name, option or spatial form, and on too few channels.
     """
     if name not in ATTENTIONS:
@@ -28,7 +36,8 @@ def make_attention(name: str, channels: int, **options: Any) -> nn.Module:
     known = [p for p in inspect.signature(ATTENTIONS[name]).parameters if p != "channels"]
     for option in options:
         if option not in known:
-            raise ConfigError(f"attention {name!r} has no option {option!r}; {closest(option, known)}")
+            remedy = closest(option, known) if known else "it has none: leave it out"
+            raise ConfigError(f"attention {name!r} has no option {option!r}; {remedy}")
     return ATTENTIONS[name](channels, **options)
 
 
@@ -64,6 +73,12 @@ ATTENTIONS: dict[str, Callable[..., nn.Module]] = {
     "psa_s_plain": psa_s_plain,
     "psa_channel": psa_channel,
     "psa_spatial": psa_spatial,
+    "non_local": NonLocal,
+    "global_context": GlobalContext,
+    "squeeze_excitation": SqueezeExcitation,
+    "cbam": CBAM,
+    "dual": DualAttention,
+    "efficient": EfficientAttention,
 }
 
 _RELEASED = {

@@ -18,10 +18,12 @@ O(C^2 N) operations and without any C/2 x N tensor. Only "released" needs Wv X, 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from psa_pose.errors import ConfigError
@@ -117,18 +119,16 @@ class ChannelGate(nn.Module):
 
     def forward(self, context: Tensor) -> Tensor:
         """The gate from the attended feature X . softmax_N(Wq X) (B, C)."""
-        return self._expand(_project(self.value, context))
+        inner = _project(self.value, context)
+        if isinstance(self.expand, nn.Conv2d):
+            return _project(self.expand, inner).sigmoid().unsqueeze(2)
+        return self.expand(inner[..., None, None]).sigmoid().squeeze(3)
 
     def direct(self, x: Tensor) -> Tensor:
         """The gate from X, in the order of Eq. 2."""
         attention = _convolve(self.query, x).softmax(2)
-        return self._expand(torch.bmm(_convolve(self.value, x), attention.transpose(1, 2)).squeeze(2))
-
-    def _expand(self, context: Tensor) -> Tensor:
-        """sigmoid(Wz context): (B, C/2) -> (B, C, 1)."""
-        if isinstance(self.expand, nn.Conv2d):
-            return _project(self.expand, context).sigmoid().unsqueeze(2)
-        return self.expand(context[..., None, None]).sigmoid().squeeze(3)
+        inner = torch.bmm(_convolve(self.value, x), attention.transpose(1, 2))
+        return self.expand(inner.unsqueeze(3)).sigmoid().squeeze(3)
 
 
 class SpatialGate(nn.Module):
@@ -180,9 +180,33 @@ def _apply(x: Tensor, channel: Tensor | None, spatial: Tensor | None, layout: st
     """Scale x (B, C, N) by the gates (B, C, 1) and (B, 1, N): the sum of both, or one after the other."""
     if channel is None or spatial is None:
         return x * cast(Tensor, spatial if channel is None else channel)
-    if layout == "parallel":
-        return (x * channel).addcmul_(x, spatial)
-    return x * (channel * spatial)
+    return cast(Tensor, _Scale.apply(x, channel, spatial, torch.add if layout == "parallel" else torch.mul))
+
+
+class _Scale(torch.autograd.Function):
+    """x (B, C, N) times combine(channel (B, C, 1), spatial (B, 1, N)), `combine` torch.add or torch.mul.
+
+    Autograd by itself would keep a C x N tensor for the backward pass, or walk over x about twice as often.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, channel: Tensor, spatial: Tensor, combine: Callable[..., Tensor]) -> Tensor:
+        ctx.save_for_backward(x, channel, spatial)
+        ctx.combine = combine
+        # Written into the layout of x; in place, because passes over memory are what this costs.
+        return combine(channel, spatial, out=torch.empty_like(x)).mul_(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, channel, spatial = ctx.saved_tensors
+        product = x * gradient
+        if ctx.combine is torch.add:
+            for_channel, for_spatial = product.sum(2, keepdim=True), product.sum(1, keepdim=True)
+        else:
+            for_channel = torch.bmm(product, spatial.transpose(1, 2))
+            for_spatial = torch.bmm(channel.transpose(1, 2), product)
+        return ctx.combine(channel, spatial, out=product).mul_(gradient), for_channel, for_spatial, None
 
 
 def _pool_both(x: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:

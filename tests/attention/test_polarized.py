@@ -218,9 +218,12 @@ def test_the_wide_products_are_never_built(name):
 def test_compiles_without_graph_breaks(name, options):
     torch._dynamo.reset()
     module = make_attention(name, 16, **options)
-    compiled = torch.compile(module, backend="eager", fullgraph=True)
-    x = torch.randn(2, 16, 6, 5)
-    torch.testing.assert_close(compiled(x), module(x))
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    x, weight = torch.randn(2, 16, 6, 5), torch.randn(2, 16, 6, 5)
+    (output, grads), (expected, expected_grads) = (forward_and_backward(m, x, weight) for m in (compiled, module))
+    torch.testing.assert_close(output, expected)
+    torch.testing.assert_close(grads.pop("x"), expected_grads.pop("x"))
+    assert list(grads.values()) and all(g is not None for g in grads.values())
 
 
 @pytest.mark.parametrize("direct", [False, True])
