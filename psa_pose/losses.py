@@ -2,8 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+MapLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(maps, targets, weights) -> a scalar, as the three losses below."""
+
+
+def supervised(
+    loss: MapLoss,
+    outputs: Tensor | tuple[Tensor, ...],
+    targets: Tensor,
+    weights: Tensor,
+    final: MapLoss | None = None,
+) -> Tensor:
+    """The sum of `loss` over the maps of a network with intermediate supervision (arXiv 1603.06937, 1711.07319).
+
+    outputs: maps, each of the targets' shape, coarse to final; or one such tensor, which is then the final one.
+    final: another loss for the final maps; the earlier ones keep `loss`.
+    """
+    *earlier, last = (outputs,) if isinstance(outputs, Tensor) else outputs
+    total = (final or loss)(last, targets, weights)
+    for maps in earlier:
+        total = total + loss(maps, targets, weights)
+    return total
 
 
 def heatmap_mse(maps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

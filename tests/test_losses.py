@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from psa_pose.losses import heatmap_mse, heatmap_mse_ohkm, udp_offset_loss
+from psa_pose.losses import heatmap_mse, heatmap_mse_ohkm, supervised, udp_offset_loss
 
 FOLDER = Path(__file__).parent / "golden"
 GOLDEN = {k: torch.from_numpy(np.array(v)) for k, v in np.load(FOLDER / "losses.npz").items()}
@@ -45,3 +45,19 @@ def test_only_weighted_joints_pull(loss, channels):
     assert value.dtype == torch.float32
     per_joint = maps.grad.float().unflatten(1, (4, channels)).abs().sum(dim=(2, 3, 4))
     assert torch.equal(per_joint > 0, weights > 0)
+
+
+def test_supervision_adds_up_the_outputs():
+    rest = GOLDEN["targets"], GOLDEN["weights"]
+    outputs = GOLDEN["maps"], 2 * GOLDEN["maps"], GOLDEN["maps"] - 1
+    plain = [heatmap_mse(maps, *rest) for maps in outputs]
+    assert len({round(value.item(), 6) for value in plain}) == 3
+    torch.testing.assert_close(supervised(heatmap_mse, outputs, *rest), sum(plain))
+    mined = supervised(heatmap_mse, outputs, *rest, final=heatmap_mse_ohkm)
+    torch.testing.assert_close(mined, plain[0] + plain[1] + heatmap_mse_ohkm(outputs[2], *rest))
+
+
+def test_supervision_of_one_output_is_its_loss():
+    arguments = GOLDEN["maps"], GOLDEN["targets"], GOLDEN["weights"]
+    assert torch.equal(supervised(heatmap_mse, *arguments), heatmap_mse(*arguments))
+    assert torch.equal(supervised(heatmap_mse, *arguments, final=heatmap_mse_ohkm), heatmap_mse_ohkm(*arguments))

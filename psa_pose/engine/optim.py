@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from psa_pose.losses import heatmap_mse, udp_offset_loss
+from psa_pose.losses import heatmap_mse, heatmap_mse_ohkm, supervised, udp_offset_loss
 
-Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+Loss = Callable[[torch.Tensor | tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def build_loss(cfg: CfgNode) -> Loss:
-    """The loss of the codec's targets: (maps, targets, weights) -> a number."""
-    return udp_offset_loss if cfg.CODEC.NAME == "udp_offset" else heatmap_mse
+    """The loss of the codec's targets: (outputs, targets, weights) -> a number.
+
+    outputs: maps, or the tuple of maps of a network with intermediate supervision, whose losses are added up.
+    """
+    loss = udp_offset_loss if cfg.CODEC.NAME == "udp_offset" else heatmap_mse
+    topk = cfg.TRAIN.OHKM_TOPK
+    return partial(supervised, loss, final=partial(heatmap_mse_ohkm, topk=topk) if topk else None)
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

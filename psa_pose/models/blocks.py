@@ -34,6 +34,11 @@ def conv_bn_relu(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(conv3x3(inputs, outputs, stride), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
+def conv1x1_bn_relu(inputs: int, outputs: int) -> nn.Sequential:
+    """1x1 convolution, batch norm, ReLU."""
+    return nn.Sequential(conv1x1(inputs, outputs), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut: (B, inputs, H, W) -> (B, planes, H / stride, W / stride)."""
 
@@ -86,6 +91,37 @@ class Bottleneck(nn.Module):
         return self.relu(out)
 
 
+class PreActivationBottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions, each behind its norm and ReLU: (B, inputs, H, W) -> (B, outputs, H, W).
+
+    Half of the outputs' channels inside (He et al., Identity Mappings in Deep Residual Networks, arXiv 1603.05027, as
+    in the stacked hourglass). Nothing acts on the sum; a shortcut between different widths is a bare 1x1 convolution.
+    """
+
+    def __init__(self, inputs: int, outputs: int, attention: AttentionFactory | None = None) -> None:
+        super().__init__()
+        planes = outputs // 2
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = conv1x1(inputs, planes)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.conv2 = conv3x3(planes, planes)
+        self.bn3 = nn.BatchNorm2d(planes)
+        self.attention = attention(planes) if attention else None
+        self.conv3 = conv1x1(planes, outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = None if inputs == outputs else conv1x1(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.conv1(self.relu(self.bn1(x)))
+        out = self.conv2(self.relu(self.bn2(out)))
+        out = self.relu(self.bn3(out))
+        if self.attention is not None:
+            out = self.attention(out)
+        out = self.conv3(out)
+        out += x if self.downsample is None else self.downsample(x)
+        return out
+
+
 Block = type[BasicBlock] | type[Bottleneck]
 
 
@@ -105,7 +141,7 @@ def block_row(
     return nn.Sequential(first, *rest)
 
 
-def attention_for(block: Block, attention: AttentionFactory | None, where: str) -> AttentionFactory | None:
+def attention_for(block: type[nn.Module], attention: AttentionFactory | None, where: str) -> AttentionFactory | None:
     """The factory for this kind of block: `where` is "all" (every block) or "basic" (basic blocks only).
 
     "basic" is what the parameter counts of the PSA paper's HRNet rows (Table 2) show. Raises ConfigError elsewhere.
@@ -125,7 +161,7 @@ def own_modules(module: nn.Module) -> Iterator[nn.Module]:
 
 def attention_modules(model: nn.Module) -> list[nn.Module]:
     """What fills the attention slots of a network, in the order of its blocks."""
-    blocks = (m for m in model.modules() if isinstance(m, BasicBlock | Bottleneck))
+    blocks = (m for m in model.modules() if isinstance(m, BasicBlock | Bottleneck | PreActivationBottleneck))
     return [b.attention for b in blocks if b.attention is not None]
 
 

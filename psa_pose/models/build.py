@@ -12,6 +12,8 @@ from yacs.config import CfgNode
 from psa_pose.attention import make_attention
 from psa_pose.errors import ConfigError, closest
 from psa_pose.models.blocks import AttentionFactory, attention_modules
+from psa_pose.models.cpn import CPN
+from psa_pose.models.hourglass import Hourglass
 from psa_pose.models.hrnet import HRNet
 from psa_pose.models.resnet import SimpleBaseline
 
@@ -19,8 +21,9 @@ from psa_pose.models.resnet import SimpleBaseline
 def build_model(cfg: CfgNode) -> nn.Module:
     """The network that `cfg.MODEL` describes: images (B, 3, H, W) -> maps (B, output_channels(cfg), H / 4, W / 4).
 
-    Weights are initialised, not loaded. Raises ConfigError for a name, depth or attention that does not exist, and for
-    an attention that would be placed in no block at all.
+    In training mode a network with intermediate supervision (hourglass, cpn) answers a tuple of such maps, coarse to
+    final; `psa_pose.losses.supervised` takes either. Weights are initialised, not loaded. Raises ConfigError for a
+    name, depth, width or attention that does not exist, and for an attention that would be placed in no block at all.
     """
     name = cfg.MODEL.NAME
     if name not in NETWORKS:
@@ -65,7 +68,20 @@ def _hrnet(cfg: CfgNode, attention: AttentionFactory | None) -> nn.Module:
     return HRNet(cfg.MODEL.WIDTH or 32, output_channels(cfg), attention, cfg.MODEL.ATTENTION.WHERE)
 
 
+def _hourglass(cfg: CfgNode, attention: AttentionFactory | None) -> nn.Module:
+    where = cfg.MODEL.ATTENTION.WHERE
+    return Hourglass(cfg.MODEL.STACKS, output_channels(cfg), attention, where, cfg.MODEL.WIDTH or 256)
+
+
+def _cpn(cfg: CfgNode, attention: AttentionFactory | None) -> nn.Module:
+    where = cfg.MODEL.ATTENTION.WHERE
+    width = cfg.MODEL.WIDTH or 64
+    return CPN(cfg.MODEL.DEPTH, output_channels(cfg), attention, where, cfg.MODEL.HEAD_CHANNELS, width)
+
+
 NETWORKS: dict[str, Callable[[CfgNode, AttentionFactory | None], nn.Module]] = {
     "simple_baseline": _simple_baseline,
     "hrnet": _hrnet,
+    "hourglass": _hourglass,
+    "cpn": _cpn,
 }

@@ -1,7 +1,7 @@
-"""SimpleBaseline: a ResNet, three transposed convolutions and a 1x1 convolution.
+"""The ResNet trunk, and SimpleBaseline: the trunk, three transposed convolutions and a 1x1 convolution.
 
-Xiao, Wu, Wei: Simple Baselines for Human Pose Estimation and Tracking (arXiv 1804.06208); backbone: He et al.,
-Deep Residual Learning for Image Recognition (arXiv 1512.03385), with the stride in the bottleneck's 3x3 convolution.
+He et al.: Deep Residual Learning for Image Recognition (arXiv 1512.03385), with the stride in the bottleneck's 3x3
+convolution. Xiao, Wu, Wei: Simple Baselines for Human Pose Estimation and Tracking (arXiv 1804.06208).
 """
 
 from __future__ import annotations
@@ -29,24 +29,17 @@ DEPTHS: dict[int, tuple[Block, tuple[int, int, int, int]]] = {
 }
 
 
-class SimpleBaseline(nn.Module):
-    """Images (B, 3, H, W) -> maps (B, out_channels, H / 4, W / 4); H and W divisible by 32.
+class ResNet(nn.Module):
+    """The trunk: a stem and four stages. H and W of the images are divisible by 32.
 
     depth: 18, 34, 50, 101 or 152. width: channels of the stem; 64 is the published layout, less makes a small network.
     attention, where: see `psa_pose.models.blocks`. Raises ConfigError for any other depth or place.
-
-    The backbone starts from He's initialisation, so that it also trains without ImageNet weights at small widths; the
-    deconvolutions and the final layer start as published.
+    channels: those of the four stages. It starts from He's initialisation, so that it also trains without ImageNet
+    weights at small widths.
     """
 
     def __init__(
-        self,
-        depth: int,
-        out_channels: int,
-        attention: AttentionFactory | None = None,
-        where: str = "all",
-        deconv_channels: int = 256,
-        width: int = 64,
+        self, depth: int, attention: AttentionFactory | None = None, where: str = "all", width: int = 64
     ) -> None:
         super().__init__()
         if depth not in DEPTHS:
@@ -62,16 +55,43 @@ class SimpleBaseline(nn.Module):
         self.layer2 = block_row(block, counts[1], expanded, 2 * width, 2, attention)
         self.layer3 = block_row(block, counts[2], 2 * expanded, 4 * width, 2, attention)
         self.layer4 = block_row(block, counts[3], 4 * expanded, 8 * width, 2, attention)
+        self.channels = (expanded, 2 * expanded, 4 * expanded, 8 * expanded)
         init_backbone(self)
-        self.deconv_layers = _deconvolutions(8 * expanded, deconv_channels)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, H, W) -> the four stages' outputs (B, channels[i], H / 2^(i+2), W / 2^(i+2)), finest first."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        stages = []
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = layer(x)
+            stages.append(x)
+        return stages
+
+
+class SimpleBaseline(ResNet):
+    """Images (B, 3, H, W) -> maps (B, out_channels, H / 4, W / 4); H and W divisible by 32.
+
+    deconv_channels: of each transposed convolution; the rest as for `ResNet`. The deconvolutions and the final layer
+    start as published, the trunk as `ResNet` does.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        out_channels: int,
+        attention: AttentionFactory | None = None,
+        where: str = "all",
+        deconv_channels: int = 256,
+        width: int = 64,
+    ) -> None:
+        super().__init__(depth, attention, where, width)
+        self.deconv_layers = _deconvolutions(self.channels[-1], deconv_channels)
         self.final_layer = nn.Conv2d(deconv_channels, out_channels, 1)
         init_small(self.deconv_layers)
         init_small(self.final_layer)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.final_layer(self.deconv_layers(x))
+        return self.final_layer(self.deconv_layers(self.features(images)[-1]))
 
 
 def _deconvolutions(inputs: int, channels: int) -> nn.Sequential:

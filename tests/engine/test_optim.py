@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from psa_pose.engine.optim import build_optimizer, learning_rate
+from psa_pose.engine.optim import build_loss, build_optimizer, learning_rate
+from psa_pose.losses import heatmap_mse, heatmap_mse_ohkm, udp_offset_loss
 
 
 def test_the_rate_rises_over_the_warmup_and_falls_at_each_milestone(tiny_config):
@@ -24,3 +25,15 @@ def test_weight_decay_reaches_the_optimizer_and_spares_norms_and_biases(tiny_con
     model(torch.ones(2, 3, 4, 4)).sum().backward()
     optimizer.step()
     assert not torch.equal(model[0].weight, before)
+
+
+def test_the_loss_is_the_codecs_and_mines_hard_joints_in_the_final_maps_only(tiny_config):
+    maps, targets, weights = torch.randn(3, 2, 6, 4, 4), torch.rand(2, 6, 4, 4), torch.ones(2, 6)
+    outputs = tuple(maps)
+    plain = [heatmap_mse(m, targets, weights) for m in outputs]
+    torch.testing.assert_close(build_loss(tiny_config())(outputs, targets, weights), sum(plain))
+    torch.testing.assert_close(build_loss(tiny_config())(outputs[1], targets, weights), plain[1])
+    mined = build_loss(tiny_config("TRAIN.OHKM_TOPK", 2))(outputs, targets, weights)
+    torch.testing.assert_close(mined, plain[0] + plain[1] + heatmap_mse_ohkm(outputs[2], targets, weights, topk=2))
+    offset = build_loss(tiny_config("CODEC.NAME", "udp_offset"))(outputs, targets, weights[:, :2])
+    torch.testing.assert_close(offset, sum(udp_offset_loss(m, targets, weights[:, :2]) for m in outputs))

@@ -36,6 +36,7 @@ def config(*overrides):
                 "DEPTH": 18,
                 "WIDTH": 8,
                 "HEAD_CHANNELS": 16,
+                "STACKS": 2,
                 "CHANNELS_LAST": False,
                 "NUM_JOINTS": 5,
                 "ATTENTION": {"NAME": "none", "WHERE": "all", "SPATIAL": "", "DIRECT": False},
@@ -138,6 +139,23 @@ def test_config_reaches_every_slot():
     assert not attention_modules(build_model(config()))
 
 
+@pytest.mark.parametrize(("name", "maps"), [("hourglass", 2), ("cpn", 5)])
+def test_networks_with_intermediate_supervision(name, maps):
+    model = build_model(config("MODEL.NAME", name, "MODEL.ATTENTION.NAME", "psa_p", "CODEC.NAME", "udp_offset"))
+    images = torch.randn(2, 3, 64, 128)
+    assert [tuple(out.shape) for out in model(images)] == [(2, 15, 16, 32)] * maps
+    assert model.eval()(images).shape == (2, 15, 16, 32)
+
+
+def test_widths_of_networks_with_intermediate_supervision():
+    with torch.device("meta"):
+        assert build_model(config("MODEL.NAME", "hourglass", "MODEL.WIDTH", 0)).layer3.conv3.out_channels == 256
+        assert len(build_model(config("MODEL.NAME", "hourglass", "MODEL.STACKS", 3)).stacks) == 3
+        wide = build_model(config("MODEL.NAME", "cpn", "MODEL.WIDTH", 0, "MODEL.DEPTH", 50))
+    assert wide.resnet.channels == (256, 512, 1024, 2048)
+    assert wide.refine_net.final_layer.in_channels == 16
+
+
 @pytest.mark.parametrize("name", ["hrnet", "simple_baseline"])
 def test_reassociation_does_not_change_a_network(name):
     maps = []
@@ -168,6 +186,12 @@ def test_reassociation_does_not_change_a_network(name):
             ),
             "no such blocks",
         ),
+        (
+            ("MODEL.NAME", "hourglass", "MODEL.ATTENTION.NAME", "psa_p", "MODEL.ATTENTION.WHERE", "basic"),
+            "no such blocks",
+        ),
+        (("MODEL.NAME", "hourglass", "MODEL.WIDTH", 18), "multiple of 4"),
+        (("MODEL.NAME", "cpn", "MODEL.HEAD_CHANNELS", 5), "even number"),
     ],
 )
 def test_errors_name_the_remedy(overrides, message):
