@@ -13,7 +13,7 @@ def main() -> None:
     )
     parser.add_argument("--cfg", type=Path, required=True, help="YAML config file")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--checkpoint", type=Path, help="checkpoint that tools/train.py wrote")
+    source.add_argument("--checkpoint", type=Path, help="what tools/train.py or scripts/convert_checkpoint.py wrote")
     source.add_argument(
         "--oracle",
         choices=["keypoints", "targets"],

@@ -1,6 +1,15 @@
-"""Checkpoints: one layout, written whole, read without unpickling."""
+"""Checkpoints: one layout, written whole, read without unpickling; other people's, converted by strict tables."""
 
+from psa_pose.checkpoints.foreign import load_source, read_weights
 from psa_pose.checkpoints.load import load_checkpoint, load_weights
 from psa_pose.checkpoints.save import plain_state, save_checkpoint, write_whole
 
-__all__ = ["load_checkpoint", "load_weights", "plain_state", "save_checkpoint", "write_whole"]
+__all__ = [
+    "load_checkpoint",
+    "load_source",
+    "load_weights",
+    "plain_state",
+    "read_weights",
+    "save_checkpoint",
+    "write_whole",
+]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,28 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises CheckpointError for a file that is missing, truncated, not a checkpoint, or holds anything else.
     """
+    content = read_plain(path)
+    if not is_ours(content):
+        raise CheckpointError(
+            f"checkpoint {path} is not one that tools/train.py of this version wrote; train one, or convert another "
+            "project's with scripts/convert_checkpoint.py"
+        )
+    return content
+
+
+def is_ours(content: Any) -> bool:
+    """True for what `save_checkpoint` wrote."""
+    return isinstance(content, dict) and content.get("format") == FORMAT and isinstance(content.get("model"), dict)
+
+
+def read_plain(path: str | Path) -> Any:
+    """Whatever torch.save wrote to a file, as far as it is tensors and plain values; nothing else is ever built.
+
+    Raises CheckpointError for a file that is missing, damaged, or holds anything else.
+    """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMPY_STAND_INS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}; check the path") from None
     except (
@@ -37,17 +59,20 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"checkpoint {path} is not a file of tensors and plain values, or is damaged; nothing in it was executed "
-            f"({_first_line(error)})"
+            f"({_culprit(error)}); if you trust it, save its state dict alone with the program that wrote it"
         ) from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("model"), dict):
-        raise CheckpointError(f"checkpoint {path} is not one that tools/train.py of this version wrote; train one")
-    return content
 
 
-def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], source: str | Path) -> str:
-    """Copy weights into a model of exactly the same keys and shapes; the answer is a one-line report.
+def load_weights(
+    model: nn.Module,
+    weights: Mapping[str, torch.Tensor],
+    source: str | Path,
+    may_miss: Callable[[str], str] | None = None,
+) -> str:
+    """Copy weights into a model of the same keys and shapes; the answer is a one-line report.
 
-    Raises CheckpointError that counts and names missing, unexpected and misshapen keys.
+    may_miss: a missing key -> what it belongs to, where it may keep its initial value, else "". None: none may.
+    Raises CheckpointError that counts and names missing, unexpected and misshapen keys; then nothing was copied.
     """
     own = model.state_dict()
     missing = sorted(own.keys() - weights.keys())
@@ -57,16 +82,48 @@ def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], source: 
         f"{source}: {len(own) - len(missing) - len(misshapen)} of {len(own)} keys match, {len(missing)} missing, "
         f"{len(unexpected)} unexpected, {len(misshapen)} of another shape"
     )
-    if missing or unexpected or misshapen:
-        first = [
-            f"{what} {keys[0]}" for what, keys in zip(_KINDS, (missing, unexpected, misshapen), strict=True) if keys
-        ]
+    left: dict[str, list[str]] = defaultdict(list)
+    for key in missing:
+        left[may_miss(key) if may_miss else ""].append(key)
+    wrong = (left.pop("", []), unexpected, misshapen)
+    if any(wrong):
+        first = [f"{what} {keys[0]}" for what, keys in zip(_KINDS, wrong, strict=True) if keys]
         raise CheckpointError(f"{report} ({'; '.join(first)}); give the config that this checkpoint was trained with")
-    model.load_state_dict(weights)
+    model.load_state_dict(weights, strict=not missing)
+    if left:
+        kept = [f"{len(keys)} of {what} ({keys[0]} first)" for what, keys in sorted(left.items())]
+        report = f"{report}; left as initialised: {', '.join(kept)}"
     return report
 
 
 _KINDS = ("missing", "unexpected", "another shape:")
+
+
+class _NumpyType:
+    """Stands for a NumPy data type in a file: takes what comes with it and does nothing."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __setstate__(self, _: object) -> None: ...
+
+
+def _numpy_number(*_: object) -> None:
+    """Stands for a NumPy number in a file: it is read as None."""
+
+
+# The training checkpoints of HRNet's code and its descendants hold their AP as a NumPy number, beside the weights. It
+# is passed over: NumPy's own functions are not let near a file.
+_NUMPY_STAND_INS: list[Any] = [
+    (_numpy_number, "numpy.core.multiarray.scalar"),
+    (_numpy_number, "numpy._core.multiarray.scalar"),
+    (_NumpyType, "numpy.dtype"),
+]
+
+
+def _culprit(error: BaseException) -> str:
+    """What torch refused to build, by name; where its message names nothing, the message's first line."""
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    return f"it asks for {found[1]}" if found else _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,7 +14,7 @@ _CHOICES = {
     "DEVICE": ("auto", "cpu", "cuda"),
     "DATASET.ON_ERROR": ("raise", "skip"),
     "INPUT.CHANNEL_ORDER": ("rgb", "bgr"),
-    "MODEL.NAME": ("simple_baseline", "hrnet"),
+    "MODEL.NAME": ("simple_baseline", "hrnet", "hourglass", "cpn"),
     "MODEL.DEPTH": (18, 34, 50, 101, 152),
     "MODEL.ATTENTION.WHERE": ("all", "basic"),
     "MODEL.ATTENTION.SPATIAL": ("", "eq3", "fig2", "released"),
@@ -29,6 +29,7 @@ _RANGES = {
     "INPUT.PADDING": (0.5, 10),
     "MODEL.HEAD_CHANNELS": (1, 4096),
     "MODEL.WIDTH": (0, 1024),
+    "MODEL.STACKS": (1, 64),
     "MODEL.NUM_JOINTS": (1, 10_000),
     "CODEC.SIGMA": (0, 100),
     "CODEC.BLUR": (0, 101),
@@ -36,6 +37,7 @@ _RANGES = {
     "TRAIN.EPOCHS": (1, 1_000_000),
     "TRAIN.EVAL_EVERY": (1, 1_000_000),
     "TRAIN.LOG_EVERY": (1, 1_000_000),
+    "TRAIN.OHKM_TOPK": (0, 10_000),
     "TRAIN.OPTIMIZER.LR": (0, 1e3),
     "TRAIN.OPTIMIZER.WEIGHT_DECAY": (0, 1e3),
     "TRAIN.OPTIMIZER.MOMENTUM": (0, 1),
@@ -66,6 +68,7 @@ def check_config(config: CfgNode) -> None:
             raise ConfigError(f"{key} is {value}; it must lie between {low} and {high}")
     _check_sizes(config)
     _check_schedule(config)
+    _check_pretrained(config)
     _check_attention(config)
     if COCO.num_joints != config.MODEL.NUM_JOINTS:
         raise ConfigError(
@@ -92,6 +95,8 @@ def _check_sizes(config: CfgNode) -> None:
     width, height = config.INPUT.SIZE
     if width % 32 or height % 32:
         raise ConfigError(f"INPUT.SIZE is {[width, height]}; the networks halve it five times: use multiples of 32")
+    if config.MODEL.NAME == "hourglass" and (width % 64 or height % 64):
+        raise ConfigError(f"INPUT.SIZE is {[width, height]}; 'hourglass' halves it six times: use multiples of 64")
     if tuple(config.INPUT.HEATMAP_SIZE) != (width // 4, height // 4):
         raise ConfigError(
             f"INPUT.HEATMAP_SIZE is {list(config.INPUT.HEATMAP_SIZE)} but the networks give a quarter of INPUT.SIZE "
@@ -114,6 +119,25 @@ def _check_schedule(config: CfgNode) -> None:
         raise ConfigError("TRAIN.OPTIMIZER.LR is 0: nothing would be learned; give a rate such as 1e-3")
 
 
+def _check_pretrained(config: CfgNode) -> None:
+    model = config.MODEL
+    if model.PRETRAINED != "imagenet":
+        return
+    if model.NAME == "hrnet":
+        raise ConfigError(
+            "MODEL.PRETRAINED is 'imagenet' but torchvision has no hrnet; download the published HRNet ImageNet "
+            "weights by hand and write their path"
+        )
+    if model.NAME not in ("simple_baseline", "cpn"):
+        raise ConfigError(
+            f"MODEL.PRETRAINED is 'imagenet' but no ImageNet weights of {model.NAME} are published; leave it at ''"
+        )
+    if model.WIDTH not in (0, 64):
+        raise ConfigError(
+            f"MODEL.PRETRAINED is 'imagenet' but MODEL.WIDTH is {model.WIDTH}: published ResNets have 64; write 0"
+        )
+
+
 def _check_attention(config: CfgNode) -> None:
     attention = config.MODEL.ATTENTION
     for key, off in (("SPATIAL", ""), ("DIRECT", False)):
@@ -122,7 +146,8 @@ def _check_attention(config: CfgNode) -> None:
                 f"MODEL.ATTENTION.{key} is {attention[key]!r} but MODEL.ATTENTION.NAME is {attention.NAME!r}; "
                 f"{key} belongs to the psa_ blocks: leave it at {off!r}"
             )
-    if config.MODEL.NAME == "simple_baseline" and attention.WHERE == "basic" and config.MODEL.DEPTH >= 50:
+    on_resnet = config.MODEL.NAME in ("simple_baseline", "cpn")
+    if on_resnet and attention.WHERE == "basic" and config.MODEL.DEPTH >= 50:
         raise ConfigError(
             f"MODEL.ATTENTION.WHERE is 'basic' but a ResNet-{config.MODEL.DEPTH} has no basic blocks; write 'all'"
         )
@@ -134,5 +159,9 @@ def _check_codec(config: CfgNode) -> None:
         raise ConfigError(f"CODEC.BLUR is {codec.BLUR} but CODEC 'standard' decodes without a blur; leave it at 0")
     if codec.BLUR and codec.BLUR % 2 == 0:
         raise ConfigError(f"CODEC.BLUR is {codec.BLUR}; a blur kernel has a centre: make it odd")
+    if config.TRAIN.OHKM_TOPK and codec.NAME == "udp_offset":
+        raise ConfigError(
+            f"TRAIN.OHKM_TOPK is {config.TRAIN.OHKM_TOPK} but CODEC 'udp_offset' has its own loss; leave it at 0"
+        )
     if codec.SIGMA and codec.NAME == "udp_offset":
         raise ConfigError(f"CODEC.SIGMA is {codec.SIGMA} but CODEC 'udp_offset' draws discs; leave it at 0")

@@ -46,14 +46,21 @@ def default_config() -> Node:
     c.INPUT.STD = (0.229, 0.224, 0.225)
 
     c.MODEL = Node()
-    # "simple_baseline" (ResNet and three transposed convolutions) or "hrnet".
+    # "simple_baseline" (ResNet and three transposed convolutions), "hrnet", "hourglass" (stacked) or "cpn" (cascaded
+    # pyramid network on a ResNet).
     c.MODEL.NAME = "hrnet"
-    # simple_baseline: 18, 34, 50, 101 or 152 layers.
+    # simple_baseline, cpn: 18, 34, 50, 101 or 152 layers of the ResNet.
     c.MODEL.DEPTH = 50
-    # simple_baseline: channels of each transposed convolution.
+    # Channels of each transposed convolution (simple_baseline) or of each pyramid level (cpn, even).
     c.MODEL.HEAD_CHANNELS = 256
-    # Channels of hrnet's finest branch (32 and 48 are published) or of the ResNet's stem (64); 0 takes 32 and 64.
+    # Channels of hrnet's finest branch (32 and 48 are published), of the ResNet's stem in simple_baseline and cpn (64),
+    # or of hourglass's stacks (256, a multiple of 4); 0 takes 32, 64 and 256.
     c.MODEL.WIDTH = 0
+    # hourglass: number of hourglasses, one behind the other; in training each has its own loss.
+    c.MODEL.STACKS = 8
+    # Weights to start from: "" (none), "imagenet" (torchvision's, downloaded; simple_baseline and cpn), or the path of
+    # a checkpoint: of ours, or in a layout that the README lists. Attention that is not in it starts untrained.
+    c.MODEL.PRETRAINED = ""
     # Keep features in channels-last order: the same figures up to rounding; usually faster on a CPU.
     c.MODEL.CHANNELS_LAST = False
     # Number of keypoints; it must be the skeleton's.
@@ -85,6 +92,9 @@ def default_config() -> Node:
     c.TRAIN.EVAL_EVERY = 10
     # Read the loss from the device and log it every n steps.
     c.TRAIN.LOG_EVERY = 10
+    # Only the n joints of a person with the largest error count in the loss of the final maps (online hard keypoint
+    # mining; 8 is cpn's); 0 takes all joints. Earlier maps of hourglass and cpn keep the plain loss.
+    c.TRAIN.OHKM_TOPK = 0
     c.TRAIN.OPTIMIZER = Node()
     # "adam", "adamw" or "sgd".
     c.TRAIN.OPTIMIZER.NAME = "adam"

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -17,18 +15,20 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from psa_pose import __version__, distributed
-from psa_pose.checkpoints import load_checkpoint, load_weights, plain_state, save_checkpoint, write_whole
+from psa_pose import distributed
+from psa_pose.checkpoints import load_checkpoint, load_weights, save_checkpoint, write_whole
 from psa_pose.codecs import Codec
 from psa_pose.codecs.build import build_codec
 from psa_pose.config import dump_config
 from psa_pose.data.build import TestSet, build_test_sets, build_train_set, report_problems
 from psa_pose.data.loader import Batch, ShuffledBatches, make_loader
+from psa_pose.engine.content import checkpoint_content
 from psa_pose.engine.evaluate import evaluate, model_predictor, picture_crops, show_bar
 from psa_pose.engine.log import RunLog
 from psa_pose.engine.optim import Loss, build_loss, build_optimizer, learning_rate
+from psa_pose.engine.pretrained import load_pretrained
 from psa_pose.engine.test import check_same_input
-from psa_pose.errors import ConfigError, PsaPoseError
+from psa_pose.errors import CheckpointError, ConfigError, PsaPoseError
 from psa_pose.evaluation.report import format_table
 from psa_pose.models import build_model
 from psa_pose.predict import Normalization
@@ -71,6 +71,11 @@ def run_train(cfg: CfgNode, resume: bool = False, overwrite: bool = False) -> Pa
                 f"{folder} holds a run; go on with --resume, replace it with --overwrite, or set OUTPUT_DIR"
             )
         before = load_checkpoint(last) if resume and last.exists() else None
+        if before is not None and before["optimizer"] is None:
+            raise CheckpointError(
+                f"checkpoint {last} was converted, not trained here: there is no run to go on with; move it, write "
+                "MODEL.PRETRAINED with its path, and train without --resume"
+            )
         distributed.barrier()
         with RunLog(folder, append=before is not None) as log:
             _train(_prepare(cfg, folder, device, before, log), before)
@@ -86,6 +91,8 @@ def _prepare(cfg: CfgNode, folder: Path, device: torch.device, before: dict[str,
     batches = ShuffledBatches(
         len(dataset), cfg.TRAIN.BATCH_SIZE, cfg.SEED, distributed.rank(), distributed.world_size()
     )
+    if before is None:
+        load_pretrained(cfg, model, log.say)
     optimizer = build_optimizer(cfg, model)
     if before is not None:
         check_same_input(cfg, before, folder / "last.pt")
@@ -204,31 +211,6 @@ def _picture_first_batch(run: Run, batch: Batch, targets: torch.Tensor) -> None:
     if distributed.is_main():
         crops = picture_crops(batch, targets, run.cfg.INPUT.CHANNEL_ORDER)
         write_picture(run.folder / "pictures" / "train_crops.png", target_sheet(crops, COCO))
-
-
-def checkpoint_content(
-    cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int, best: float
-) -> dict[str, Any]:
-    """Weights, what is needed to go on, and what must be known to use them: plain values and tensors only.
-
-    epoch: number of complete epochs. best: highest AP so far, -1 before the first evaluation.
-    """
-    trained_input = {key: cfg.INPUT[key] for key in ("SIZE", "PADDING", "CHANNEL_ORDER", "MEAN", "STD")}
-    return {
-        "model": plain_state(model),
-        "optimizer": optimizer.state_dict(),
-        "epoch": epoch,
-        "best": best,
-        "input": {key: list(v) if isinstance(v, tuple) else v for key, v in trained_input.items()},
-        "skeleton": {"name": COCO.name, "names": list(COCO.names)},
-        "config": dump_config(cfg),
-        "versions": {
-            "psa_pose": __version__,
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-            "opencv": cv2.__version__,
-        },
-    }
 
 
 def _introduce(run: Run) -> None:

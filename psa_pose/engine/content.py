@@ -1,0 +1,42 @@
+"""What a checkpoint holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from psa_pose import __version__
+from psa_pose.checkpoints import plain_state
+from psa_pose.config import dump_config
+from psa_pose.skeleton import COCO
+
+
+def checkpoint_content(
+    cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer | None, epoch: int, best: float
+) -> dict[str, Any]:
+    """Weights, what is needed to go on, and what must be known to use them: plain values and tensors only.
+
+    optimizer: None for weights that were not trained here. epoch: number of complete epochs. best: highest AP so far,
+    -1 before the first evaluation.
+    """
+    trained_input = {key: cfg.INPUT[key] for key in ("SIZE", "PADDING", "CHANNEL_ORDER", "MEAN", "STD")}
+    return {
+        "model": plain_state(model),
+        "optimizer": optimizer.state_dict() if optimizer else None,
+        "epoch": epoch,
+        "best": best,
+        "input": {key: list(v) if isinstance(v, tuple) else v for key, v in trained_input.items()},
+        "skeleton": {"name": COCO.name, "names": list(COCO.names)},
+        "config": dump_config(cfg),
+        "versions": {
+            "psa_pose": __version__,
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+            "opencv": cv2.__version__,
+        },
+    }

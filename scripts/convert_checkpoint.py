@@ -1,0 +1,35 @@
+"""Another project's pose network -> ours: python scripts/convert_checkpoint.py --cfg F --weights W --out C.pt"""
+
+import argparse
+import shlex
+from pathlib import Path
+
+from psa_pose.config import load_config
+from psa_pose.errors import run_tool
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Convert a pose network of HRNet's, Microsoft's, DARK's, UDP's or mmpose's code to a checkpoint."
+    )
+    parser.add_argument("--cfg", type=Path, required=True, help="YAML config file of the same network and input")
+    parser.add_argument("--weights", type=Path, required=True, help="file to convert")
+    parser.add_argument("--out", type=Path, required=True, help="checkpoint to write")
+    parser.add_argument(
+        "--channel-order",
+        choices=["rgb", "bgr"],
+        help="what it was trained on, if not what the networks of its layout were published for",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY value", help="config keys to change, e.g. MODEL.WIDTH 48")
+    args = parser.parse_intermixed_args()
+    config = load_config(args.cfg, args.overrides)
+
+    from psa_pose.engine.pretrained import convert_checkpoint
+
+    convert_checkpoint(config, args.weights, args.out, args.channel_order, print)
+    words = ["python", "tools/test.py", "--cfg", args.cfg, "--checkpoint", args.out, *args.overrides]
+    print(f"next: {shlex.join(map(str, words))}")
+
+
+if __name__ == "__main__":
+    run_tool(main)
