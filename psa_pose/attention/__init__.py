@@ -26,9 +26,9 @@ def make_attention(name: str, channels: int, **options: Any) -> nn.Module:
     names: psa_p, psa_s (the released modules), psa_s_plain (the branches of psa_p in sequence, the row PSA(s) of the
     paper's Table 6), psa_channel, psa_spatial (one branch); and what the paper compares it with: non_local,
     global_context, squeeze_excitation, cbam, dual, efficient.
-    options of the psa family: direct=False (True evaluates in the written order) and spatial="eq3" | "fig2" | "released"
-    (all but psa_channel; psa_s has "released" by default, the others "eq3"). reduction=n: squeeze_excitation (16),
-    global_context and cbam (8).
+    options of the psa family: direct=False (True evaluates in the written order) and, but for psa_channel, spatial=
+    "eq3" | "fig2" | "released" (psa_s has "released" by default, the others "eq3"). reduction=n: squeeze_excitation
+    (16), global_context and cbam (8).
     Raises ConfigError on an unknown name, option or spatial form, and on too few channels.
     """
     if name not in ATTENTIONS:

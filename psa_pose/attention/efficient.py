@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from psa_pose.attention.non_local import zeroed
+
 
 class EfficientAttention(nn.Module):
     """(B, C, H, W) -> the same shape: X + Wz (softmax_C(Q)^T (softmax_HW(K) V^T)), with Q, K, V of C / 2 channels.
@@ -19,9 +21,7 @@ class EfficientAttention(nn.Module):
         self.query = nn.Conv2d(channels, inner, 1)
         self.key = nn.Conv2d(channels, inner, 1)
         self.value = nn.Conv2d(channels, inner, 1)
-        self.expand = nn.Conv2d(inner, channels, 1)
-        nn.init.zeros_(self.expand.weight)
-        nn.init.zeros_(self.expand.bias)
+        self.expand = zeroed(nn.Conv2d(inner, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         value = self.value(x)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class GlobalContext(nn.Module):
     """(B, C, H, W) -> the same shape: X + W2 relu(LayerNorm(W1 c)), c = X . softmax_HW(Wk X), W1: C -> C / reduction.
 
-    reduction: 8 gives the parameters that the PSA paper's Table 6 prints (GCNet's own default is 16); at least one inner
-    channel remains. W2 starts at 0, so that the block starts as the identity, as published.
+    reduction: 8 gives the parameters that the PSA paper's Table 6 prints (GCNet's own default is 16); at least one
+    inner channel remains. W2 starts at 0, so that the block starts as the identity, as published.
     """
 
     def __init__(self, channels: int, reduction: int = 8) -> None:

@@ -19,13 +19,18 @@ class NonLocal(nn.Module):
         self.query = nn.Conv2d(channels, inner, 1)
         self.key = nn.Conv2d(channels, inner, 1)
         self.value = nn.Conv2d(channels, inner, 1)
-        self.expand = nn.Conv2d(inner, channels, 1)
-        nn.init.zeros_(self.expand.weight)
-        nn.init.zeros_(self.expand.bias)
+        self.expand = zeroed(nn.Conv2d(inner, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         attended = attend(self.query(x), self.key(x), self.value(x))
         return x + self.expand(attended).to(x.dtype)
+
+
+def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """The layer with weights and biases of 0, so that what is added to a feature starts as nothing."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

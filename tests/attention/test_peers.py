@@ -92,7 +92,8 @@ def test_every_peer_follows_its_equation(name, channels, size, memory_format):
     module = randomised(name, channels)
     x = torch.randn(2, channels, *size).to(memory_format=memory_format)
     output = module(x)
-    assert output.shape == x.shape and output.dtype == x.dtype
+    assert output.shape == x.shape
+    assert output.dtype == x.dtype
     weights = {key: value.double() for key, value in module.state_dict().items()}
     torch.testing.assert_close(output, EQUATIONS[name](weights, x.double()).float(), atol=2e-5, rtol=1e-4)
 
@@ -119,7 +120,8 @@ def test_peers_keep_the_dtype_under_autocast(name, dtype):
     x = torch.randn(2, 16, 6, 5)
     with torch.autocast("cpu", dtype=dtype):
         output = module(x.to(dtype))
-    assert output.dtype == dtype and output.isfinite().all()
+    assert output.dtype == dtype
+    assert output.isfinite().all()
     torch.testing.assert_close(output.float(), module(x), atol=0.15, rtol=0.1)
 
 

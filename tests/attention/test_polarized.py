@@ -223,7 +223,8 @@ def test_compiles_without_graph_breaks(name, options):
     (output, grads), (expected, expected_grads) = (forward_and_backward(m, x, weight) for m in (compiled, module))
     torch.testing.assert_close(output, expected)
     torch.testing.assert_close(grads.pop("x"), expected_grads.pop("x"))
-    assert list(grads.values()) and all(g is not None for g in grads.values())
+    assert list(grads.values())
+    assert all(g is not None for g in grads.values())
 
 
 @pytest.mark.parametrize("direct", [False, True])

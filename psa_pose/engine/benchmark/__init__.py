@@ -1,0 +1,1 @@
+"""Measurements: time as ratios within one run, memory as a peak."""

@@ -1,0 +1,84 @@
+"""How time and memory are measured: alternately, because a machine's speed drifts, and as medians."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from tqdm import tqdm
+
+Work = Callable[[], object]
+
+
+def alternate(works: Mapping[str, Work], rounds: int, device: torch.device, what: str = "") -> dict[str, list[float]]:
+    """Seconds of each work in each round. Every round runs all of them, in turn forwards and backwards in order.
+
+    Two rounds before the first are not counted. On a GPU each run ends when the device has finished. what: names the
+    progress bar; without it there is none.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    order = list(works)
+    for number in tqdm(range(-2, rounds), desc=what, leave=False, disable=not what):
+        for name in order if number % 2 else reversed(order):
+            _wait(device)
+            started = time.perf_counter()
+            works[name]()
+            _wait(device)
+            if number >= 0:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
+    """Median over rounds of how many times as long the first took as the second did in the same round."""
+    return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
+
+
+def peak_memory(work: Work, device: torch.device) -> int:
+    """Bytes at the highest point that PyTorch's allocator holds during the work, beyond what it held before.
+
+    On a CPU the allocator's events are replayed from the profiler; what a library allocates by itself is not seen.
+    """
+    work()
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        work()
+    assert recorded.profiler is not None
+    assert recorded.profiler.kineto_results is not None
+    events = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = highest = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        highest = max(highest, held)
+    return highest
+
+
+def format_records(records: Sequence[Mapping[str, Any]]) -> str:
+    """Aligned text, a column per key, in the order in which keys first appear; "-" where a record lacks one."""
+    keys = list(dict.fromkeys(key for record in records for key in record))
+    lines = [keys, *([_cell(record.get(key, "-")) for key in keys] for record in records)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+    return "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

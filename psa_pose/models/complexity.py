@@ -1,0 +1,104 @@
+"""Parameters and multiply-adds of a network, counted as the pose literature counts them, and as they are executed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from psa_pose.attention import PolarizedAttention
+from psa_pose.models.blocks import attention_modules
+
+GI = 2**30
+"""The literature's "G" of multiply-adds."""
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """params: learned numbers. macs: multiply-adds of one image by the literature's rule. executed: see `count`."""
+
+    params: int
+    macs: int
+    executed: int
+
+
+def count(model: nn.Module, input_size: tuple[int, int]) -> Complexity:
+    """Count a network (best built on the meta device) for one image of (width, height) pixels.
+
+    macs: for each convolution, transposed convolution and linear layer that is called, weight elements x output
+    positions; nothing else. It is the rule behind the "Flops" columns of SimpleBaseline, HRNet, UDP and PSA (divided by
+    2^30), and for a transposed convolution of stride s it counts s^2 times what is computed. PSA is counted in the
+    order it is written, as its paper counts it, whatever its `direct`.
+    executed: the same outside the attention blocks; inside them every matrix product that is really computed, PSA as
+    its `direct` says, also products between activations, which the literature leaves out.
+    """
+    width, height = input_size
+    images = torch.zeros(1, 3, height, width, device=next(model.parameters()).device)
+    blocks = set(attention_modules(model))
+    inside = {layer for block in blocks for layer in block.modules()}
+    layers: dict[nn.Module, int] = {
+        m: 0 for m in model.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
+    }
+    # Blocks that print alike, at the same shape, are alike: how often each kind is called, and one of it.
+    calls: Counter[tuple[str, torch.Size]] = Counter()
+    kinds: dict[tuple[str, torch.Size], nn.Module] = {}
+
+    def count_layer(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(layer.weight, Tensor)
+        layers[layer] += layer.weight.numel() * _positions(layer, output)
+
+    def note_block(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        kind = (names[block], inputs[0].shape)
+        calls[kind] += 1
+        kinds[kind] = block
+
+    names = {block: str(block) for block in blocks}
+    handles = [layer.register_forward_hook(count_layer) for layer in layers]
+    handles += [block.register_forward_pre_hook(note_block) for block in blocks]
+    try:
+        with torch.no_grad(), _as_written(model):
+            model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    outside = sum(n for layer, n in layers.items() if layer not in inside)
+    executed = outside + sum(times * _products(kinds[kind], kind[1]) for kind, times in calls.items())
+    return Complexity(sum(p.numel() for p in model.parameters()), sum(layers.values()), executed)
+
+
+@contextmanager
+def _as_written(model: nn.Module) -> Iterator[None]:
+    """In evaluation mode, PSA in the written order, and batch norms, which count nothing and are slow, left out."""
+    polarized = {m: m.direct for m in model.modules() if isinstance(m, PolarizedAttention)}
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    was_training = model.training
+    try:
+        model.eval()
+        for block in polarized:
+            block.direct = True
+        for norm in norms:
+            norm.forward = lambda x: x  # type: ignore[method-assign,assignment]
+        yield
+    finally:
+        for norm in norms:
+            del norm.forward
+        for block, direct in polarized.items():
+            block.direct = direct
+        model.train(was_training)
+
+
+def _positions(layer: nn.Module, output: Tensor) -> int:
+    """How many vectors a layer put out for the one image: pixels of a map, or rows in front of a linear layer."""
+    return output[0, 0].numel() if output.ndim == 4 else output.numel() // output.shape[-1]
+
+
+def _products(block: nn.Module, shape: torch.Size) -> int:
+    """Multiply-adds of every matrix product and convolution that an attention block computes for this input."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        block(torch.zeros(shape, device=next(block.parameters()).device))
+    return counter.get_total_flops() // 2

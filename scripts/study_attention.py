@@ -1,0 +1,131 @@
+"""Train one small network with several attention blocks and seeds at equal budget, test it, and tabulate.
+
+python scripts/study_attention.py --cfg configs/synthetic/quickstart.yaml [--rows none psa_p psa_p:fig2] [KEY value ...]
+
+Runs that are complete are kept, so the command goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from psa_pose.config import load_config
+from psa_pose.errors import ConfigError, run_tool
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="AP and gate statistics of attention blocks, over seeds.")
+    parser.add_argument("--cfg", type=Path, default=ROOT / "configs/synthetic/quickstart.yaml", help="YAML config file")
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        default=["none", "psa_p", "psa_p:fig2", "squeeze_excitation"],
+        help="attention names; a PSA block's spatial form after a colon",
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=ROOT / "output/study_attention")
+    parser.add_argument("overrides", nargs="*", metavar="KEY value", help="config keys to change for every run")
+    args = parser.parse_intermixed_args()
+    for row in args.rows:
+        load_config(args.cfg, [*args.overrides, *attention_keys(row)])
+    runs: dict[str, list[dict[str, Any]]] = {row: [] for row in args.rows}
+    total = len(args.rows) * len(args.seeds)
+    # Seed by seed, so that an early look at the results compares like with like.
+    for number, (seed, row) in enumerate([(s, r) for s in args.seeds for r in args.rows], start=1):
+        print(f"run {number} of {total}: {row}, seed {seed}", flush=True)
+        runs[row].append(finished_run(args, row, seed))
+    table = {row: summary(results) for row, results in runs.items()}
+    (args.out / "study.json").write_text(json.dumps({"runs": runs, "table": table}, indent=1))
+    print(format_rows(table, len(args.seeds)))
+    print(f"\nevery run and {args.out / 'study.json'} are in {args.out}")
+
+
+def attention_keys(row: str) -> list[str]:
+    """Config overrides of a row: "psa_p:fig2" -> the block's name and its spatial form."""
+    name, _, spatial = row.partition(":")
+    return ["MODEL.ATTENTION.NAME", name, *(["MODEL.ATTENTION.SPATIAL", spatial] if spatial else [])]
+
+
+def finished_run(args: argparse.Namespace, row: str, seed: int) -> dict[str, Any]:
+    """Train, test and inspect one run in its own folder; the answer is what it scored. A complete one is only read."""
+    folder = args.out / f"{row.replace(':', '_')}_seed{seed}"
+    keys = [*args.overrides, *attention_keys(row), "SEED", str(seed), "OUTPUT_DIR", str(folder)]
+    wanted, result = load_config(args.cfg, keys).dump(), folder / "result.json"
+    if result.exists():
+        kept = json.loads(result.read_text())
+        if kept["config"] != wanted:
+            raise ConfigError(f"{folder} holds a run of another config; remove it or give another --out")
+        return kept
+    common = ["--cfg", str(args.cfg)]
+    start = "--resume" if (folder / "last.pt").exists() else "--overwrite"
+    call("tools/train.py", *common, start, *keys)
+    call("tools/test.py", *common, "--checkpoint", str(folder / "last.pt"), *keys)
+    tests = json.loads((folder / "test" / "metrics.json").read_text())
+    content = {
+        "config": wanted,
+        "ap": {test["protocol"]: 100 * test["stats"]["AP"] for test in tests},
+        "gates": gate_deviations(args.cfg, keys, folder / "last.pt"),
+    }
+    result.write_text(json.dumps(content))
+    return content
+
+
+def call(tool: str, *arguments: str) -> None:
+    subprocess.run([sys.executable, str(ROOT / tool), *arguments], check=True)
+
+
+def gate_deviations(config_file: Path, keys: list[str], checkpoint: Path) -> dict[str, float]:
+    """Standard deviation of each spatial gate of a trained network, on its first batch of test persons."""
+    from psa_pose.checkpoints import load_checkpoint, load_weights
+    from psa_pose.codecs.build import build_codec
+    from psa_pose.data.build import build_test_sets
+    from psa_pose.data.loader import OrderedBatches, make_loader
+    from psa_pose.models import build_model
+    from psa_pose.models.gates import collect_gates, spatial_gate_deviation
+    from psa_pose.predict import Normalization
+    from psa_pose.skeleton import COCO
+
+    cfg = load_config(config_file, keys)
+    model = build_model(cfg).eval()
+    load_weights(model, load_checkpoint(checkpoint)["model"], checkpoint)
+    dataset = build_test_sets(cfg, COCO, build_codec(cfg).grid, print, "ground_truth")[0].dataset
+    batch = next(iter(make_loader(dataset, OrderedBatches(len(dataset), 64), 0, pin_memory=False)))
+    normalize = Normalization.of(cfg.INPUT.MEAN, cfg.INPUT.STD, next(model.parameters()).device)
+    return spatial_gate_deviation(collect_gates(model, normalize(batch.crops)))
+
+
+def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation of AP over seeds per protocol, and the mean deviation of each spatial gate."""
+    protocols = results[0]["ap"]
+    aps = {protocol: [result["ap"][protocol] for result in results] for protocol in protocols}
+    gates = {name: statistics.mean(result["gates"][name] for result in results) for name in results[0]["gates"]}
+    return {
+        "ap": {p: {"mean": statistics.mean(v), "std": statistics.stdev(v) if v[1:] else 0.0} for p, v in aps.items()},
+        "gates": gates,
+    }
+
+
+def format_rows(table: dict[str, Any], seeds: int) -> str:
+    """One line per attention block: AP per protocol as mean +- standard deviation, and the range of gate deviations."""
+    protocols = next(iter(table.values()))["ap"]
+    head = ["attention", *(f"AP, {p} boxes".replace("_", " ") for p in protocols), "std of spatial gates"]
+    lines = [head]
+    for row, content in table.items():
+        gates = content["gates"].values()
+        spread = f"{min(gates):.4f} to {max(gates):.4f}" if gates else "-"
+        lines.append([row, *(f"{a['mean']:.1f} +- {a['std']:.1f}" for a in content["ap"].values()), spread])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    body = "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return f"\nmean +- standard deviation over {seeds} seeds\n{body}"
+
+
+if __name__ == "__main__":
+    run_tool(main)

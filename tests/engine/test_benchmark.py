@@ -1,0 +1,72 @@
+"""How time and memory are measured, and the benchmark's commands."""
+
+import json
+import runpy
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from psa_pose.engine.benchmark.measure import alternate, format_records, peak_memory, ratio
+
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+
+
+def test_alternation_runs_every_work_in_every_round_in_both_orders():
+    order = []
+    works = {name: (lambda name=name: order.append(name)) for name in "ab"}
+    seconds = alternate(works, 3, CPU)
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 3, "b": 3}
+    rounds = ["".join(order[i : i + 2]) for i in range(0, len(order), 2)]
+    assert len(rounds) == 5
+    assert set(rounds) == {"ab", "ba"}
+
+
+def test_ratio_is_the_median_of_paired_ratios():
+    assert ratio([2.0, 30.0, 4.0], [1.0, 10.0, 4.0]) == 2.0
+    seconds = alternate({"slow": lambda: time.sleep(0.02), "fast": lambda: time.sleep(0.005)}, 3, CPU)
+    assert 2 < ratio(seconds["slow"], seconds["fast"]) < 6
+
+
+def test_peak_memory_sees_what_lives_at_once():
+    x = torch.zeros(1000, 250)
+    assert peak_memory(lambda: x + 1, CPU) == pytest.approx(1e6, rel=0.01)
+    assert peak_memory(lambda: ((x + 1) + 1, None), CPU) == pytest.approx(2e6, rel=0.01)
+    assert peak_memory(lambda: [x + 1, x + 1, x + 1], CPU) == pytest.approx(3e6, rel=0.01)
+
+
+def test_records_align_whatever_their_keys():
+    text = format_records([{"name": "a", "ms": 1.23456}, {"name": "long", "shape": [1, 2]}])
+    assert text.splitlines() == ["name  ms    shape", "a     1.23  -", "long  -     1x2"]
+
+
+def run_benchmark(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *map(str, arguments)])
+    runpy.run_path(str(ROOT / "tools/benchmark.py"), run_name="__main__")
+
+
+def test_attention_benchmark(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "a.json"
+    run_benchmark(monkeypatch, "--rounds", 1, "--batch", 1, "--json", out, "attention", "--names", "psa_p:fig2", "cbam")
+    rows = json.loads(out.read_text())
+    assert len(rows) == 16
+    assert all(row["forward_ms"] > 0 for row in rows)
+    assert all(("speedup_forward" in row) == (row["name"] == "psa_p:fig2") for row in rows)
+    assert "lowest_forward" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("train", [[], ["--train"]])
+def test_model_benchmark_compares_with_the_first(tmp_path, monkeypatch, train):
+    out, config = tmp_path / "m.json", ROOT / "configs/synthetic/quickstart.yaml"
+    plain = f"{config},MODEL.WIDTH,8,MODEL.ATTENTION.NAME,none"
+    run_benchmark(
+        monkeypatch, "--rounds", 1, "--batch", 1, "--json", out, "model", plain, f"{config},MODEL.WIDTH,8", *train
+    )
+    first, second = json.loads(out.read_text())
+    assert first["name"] == plain
+    assert first["ratio"] == 1
+    assert second["ratio"] > 0
+    assert second["memory_mib"] > 0

@@ -1,0 +1,47 @@
+"""Parameters and multiply-adds: python tools/complexity.py --cfg F [KEY value ...] or --table 1|2|4|6"""
+
+import argparse
+import json
+from pathlib import Path
+
+from psa_pose.config import load_config
+from psa_pose.errors import run_tool
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Parameters and multiply-adds of a network, or of each row of a pose table of the PSA paper beside "
+        "the printed figures."
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--cfg", type=Path, help="YAML config file")
+    source.add_argument("--table", choices=["1", "2", "4", "6"], help="table of the paper")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument("--measure", action="store_true", help="also measure time and peak memory per image")
+    parser.add_argument("--batch", type=int, default=4, help="images per batch of --measure (default 4)")
+    parser.add_argument("--rounds", type=int, default=10, help="rounds of --measure (default 10)")
+    parser.add_argument("overrides", nargs="*", metavar="KEY value", help="config keys to change")
+    args = parser.parse_intermixed_args()
+    config = load_config(args.cfg, args.overrides) if args.cfg else None
+
+    from psa_pose.checkpoints import write_whole
+    from psa_pose.engine.benchmark.model import measure_rows
+    from psa_pose.engine.complexity import complexity_row, config_complexity, format_rows, read_table, table_rows
+
+    if config is not None:
+        title, rows = str(args.cfg), [complexity_row(args.cfg.stem, args.cfg, config_complexity(config), {})]
+    else:
+        table = read_table(args.table, ROOT)
+        title, rows = table["title"], table_rows(table, args.overrides, ROOT)
+    if args.measure:
+        measure_rows(rows, args.overrides, args.batch, args.rounds, ROOT)
+    print(f"{title}\n\n{format_rows(rows)}")
+    if args.json:
+        write_whole(args.json, lambda file: file.write(json.dumps(rows, indent=1).encode()))
+        print(f"\nwritten to {args.json}")
+
+
+if __name__ == "__main__":
+    run_tool(main)
