@@ -81,21 +81,21 @@ def crop_matrix(
     Sources: `get_affine_transform` (classic), `get_warpmatrix` (unbiased, rotation reversed).
     """
     center, region = np.asarray(center, dtype=np.float64), np.asarray(region, dtype=np.float64)
-    angle = np.deg2rad(np.asarray(rotation, dtype=np.float64))
-    if not (
-        np.isfinite(center).all() and np.isfinite(region).all() and np.isfinite(angle).all() and (region > 0).all()
-    ):
+    rotation = np.asarray(rotation, dtype=np.float64)
+    if not (np.isfinite(rotation).all() and ((region > 0) & np.isfinite(region) & np.isfinite(center)).all()):
         raise DataError(
-            f"no crop for center {center.tolist()}, region {region.tolist()}, rotation {np.rad2deg(angle).tolist()}; "
+            f"no crop for center {center.tolist()}, region {region.tolist()}, rotation {rotation.tolist()}; "
             "give finite numbers and a region above 0"
         )
+    angle = np.deg2rad(rotation)
     extent = span(output_size, grid)
     scale = extent / region
     cos, sin = np.cos(angle), np.sin(angle)
-    turn = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)
-    linear = scale[..., :, None] * turn
-    shift = extent / 2 - (linear @ center[..., None])[..., 0]
-    matrix = np.concatenate([linear, shift[..., None]], axis=-1)
+    # Filled in place: a training sample has no time for more arrays.
+    matrix = np.empty((*scale.shape[:-1], 2, 3))
+    matrix[..., 0, 0], matrix[..., 0, 1] = scale[..., 0] * cos, scale[..., 0] * sin
+    matrix[..., 1, 0], matrix[..., 1, 1] = -scale[..., 1] * sin, scale[..., 1] * cos
+    matrix[..., 2] = extent / 2 - matrix[..., 0] * center[..., :1] - matrix[..., 1] * center[..., 1:]
     if mirror:
         matrix[..., 0, :] *= -1
         matrix[..., 0, 2] += extent[0]

@@ -6,6 +6,7 @@ Everything that depends on what the joints mean (flipping, drawing, OKS, half-bo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -64,7 +65,7 @@ class Skeleton:
         """Index pairs joined by a line."""
         return self._indices(self.limbs)
 
-    @property
+    @cached_property
     def flip_order(self) -> np.ndarray:
         """Permutation (K,) int64: joint k of a mirrored person is joint `flip_order[k]` of the original."""
         order = np.arange(self.num_joints)
@@ -72,7 +73,7 @@ class Skeleton:
             order[[a, b]] = b, a
         return order
 
-    @property
+    @cached_property
     def upper_mask(self) -> np.ndarray:
         """Boolean (K,): True for the upper-body joints."""
         return np.isin(self.names, self.upper_body)

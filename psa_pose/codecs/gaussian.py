@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -37,8 +39,7 @@ class GaussianCodec(Codec):
         position = torch.stack(self._to_heatmap(joints), dim=-1)
         patch = torch.trunc(position + 0.5) if self.rounds else position
         weights = visible.float() * self._touches(patch)
-        patch = torch.where((weights > 0.5)[..., None], patch, torch.inf)
-        profiles = self._profiles(self._centre(position, patch), patch)
+        profiles = self._profiles(self._centre(position, patch), patch, weights > 0.5)
         columns, rows = profiles[:, :, 0, None, :width], profiles[:, :, 1, :height, None]
         torch.mul(rows, columns, out=targets)
         return targets, weights
@@ -49,18 +50,26 @@ class GaussianCodec(Codec):
         start, end = torch.trunc(patch - int(3 * self.sigma)), torch.trunc(patch + int(3 * self.sigma) + 1)
         return (end >= 0).all(-1) & (start[..., 0] < width) & (start[..., 1] < height)
 
-    def _profiles(self, centre: Tensor, patch: Tensor) -> Tensor:
-        """Both axes at once: Gaussians (B, K, 2, n) around `centre` (B, K, 2), 0 beyond the reach of `patch`."""
-        pixel = torch.arange(max(self.heatmap_size), device=centre.device, dtype=torch.float32)
+    def _profiles(self, centre: Tensor, patch: Tensor, drawn: Tensor) -> Tensor:
+        """Both axes at once: Gaussians (B, K, 2, n) around `centre` (B, K, 2), 0 beyond the reach of `patch`.
+
+        Only the pixels within reach are computed, then laid into zeros with a margin that takes what lies outside the
+        map, and all of a joint that is not `drawn` (B, K).
+        """
+        reach = self._reach()
+        first = torch.where(drawn[..., None], torch.ceil(patch - reach), 0.0)
+        pixel = first[..., None] + torch.arange(2 * reach + 1, device=patch.device, dtype=torch.float32)
         values = (pixel - centre[..., None]).square_().mul_(-0.5 / self.sigma**2).exp_()
-        keep = (pixel - patch[..., None]).abs_() <= self._reach()
-        return torch.where(keep, values, 0.0)
+        size, margin = max(self.heatmap_size), 2 * reach + 1
+        index = torch.where(drawn[..., None, None], pixel + margin, 0.0).clamp_(0, size + 2 * margin - 1).long()
+        profiles = torch.zeros((*patch.shape, size + 2 * margin), device=patch.device)
+        return profiles.scatter_(-1, index, values)[..., margin : margin + size]
 
     def _centre(self, position: Tensor, patch: Tensor) -> Tensor:
         """Where the Gaussian's peak lies: `position`, unless the codec rounds it too."""
         return position
 
-    def _reach(self) -> float:
+    def _reach(self) -> int:
         """Heatmap pixels from the patch's centre at which the target ends."""
         return int(3 * self.sigma)
 
@@ -128,8 +137,10 @@ class Dark(Blurring):
     flip_shift = 0.75
     rounds = False
 
-    def _reach(self) -> float:
-        return 9 * self.sigma  # published: no end at all; this one is below 1e-17 and keeps products off denormals
+    def _reach(self) -> int:
+        return math.ceil(
+            9 * self.sigma
+        )  # published: no end at all; this one is below 1e-17 and keeps products off denormals
 
     def _refine(self, maps: Tensor, x: Tensor, y: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
         height, width = maps.shape[1:]

@@ -35,6 +35,8 @@ def read_image(path: Path, channel_order: str = "rgb") -> np.ndarray:
 def is_truncated(data: bytes) -> bool:
     """True for a JPEG or PNG whose end marker is missing: OpenCV would fill the rest with grey and say nothing."""
     if data.startswith(b"\xff\xd8"):
+        if data.endswith(b"\xff\xd9"):
+            return False
         # An EXIF thumbnail has an end marker of its own, but it lies before the picture's last start-of-scan.
         return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda") or b"\xff\xd9" not in data
     if data.startswith(b"\x89PNG"):
