@@ -82,6 +82,15 @@ def mean(tensor: torch.Tensor) -> torch.Tensor:
     return total / world_size()
 
 
+def greatest(value: int, device: torch.device) -> int:
+    """The largest of the processes' integers, in every process. device: the process group's (GPUs for nccl)."""
+    if world_size() == 1:
+        return value
+    largest = torch.tensor(value, device=device)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest)
+
+
 def share_buffers(module: torch.nn.Module) -> None:
     """Give every process the main one's buffers (the running statistics of BatchNorm)."""
     if world_size() > 1:

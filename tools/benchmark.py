@@ -1,51 +1,63 @@
-"""Measure this machine: python tools/benchmark.py attention|model [options]"""
+"""Measure this machine: python tools/benchmark.py attention|model|train|codec|data|eval [options]"""
 
 import argparse
 import json
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from yacs.config import CfgNode
 
 from psa_pose.config import load_config
 from psa_pose.errors import run_tool
 
+Answer = tuple[Any, str]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Times are medians; compared works run alternately in one process.")
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
-    parser.add_argument("--threads", type=int, default=0, help="torch's threads (default: as torch chooses)")
-    parser.add_argument("--rounds", type=int, default=15, help="rounds of the alternation (default 15)")
-    parser.add_argument("--batch", type=int, default=4, help="images per batch (default 4)")
-    kinds = parser.add_subparsers(dest="kind", required=True)
-    attention = kinds.add_parser("attention", help="attention blocks at the shapes of the pose networks, 256x192")
-    attention.add_argument(
-        "--names", nargs="+", default=["psa_p", "psa_p:fig2", "psa_s"], help="blocks; psa_p:fig2 ..."
-    )
-    attention.add_argument("--channels-last", action="store_true")
-    attention.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    model = kinds.add_parser("model", help="whole networks; the first config is what the others are compared with")
-    model.add_argument(
-        "configs", nargs="+", metavar="CONFIG[,KEY,value...]", help="config file, with changes of its own"
-    )
-    model.add_argument("--train", action="store_true", help="forward and backward instead of forward")
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    for add in (add_attention, add_model, add_train, add_codec, add_data, add_eval):
+        kind = add(kinds)
+        kind.add_argument("--json", type=Path, help="also write the figures to this file")
+        kind.add_argument("--threads", type=int, default=0, help="torch's threads (default: as torch chooses)")
     args = parser.parse_args()
     # The profiler that memory is read from talks on stderr.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
     import torch
 
+    from psa_pose.checkpoints import write_whole
+
     if args.threads:
         torch.set_num_threads(args.threads)
-    rows, text = run_attention(args) if args.kind == "attention" else run_model(args)
-    print(f"{text}\n\n{torch.get_num_threads()} torch threads, batch {args.batch}, {args.rounds} rounds")
+    content, text = args.run(args)
+    print(f"{text}\n\n{torch.get_num_threads()} torch threads, {args.rounds} rounds")
     if args.json:
-        from psa_pose.checkpoints import write_whole
-
-        write_whole(args.json, lambda file: file.write(json.dumps(rows, indent=1).encode()))
+        write_whole(args.json, lambda file: file.write(json.dumps(content, indent=1).encode()))
         print(f"written to {args.json}")
 
 
-def run_attention(args: argparse.Namespace) -> tuple[list[dict[str, Any]], str]:
+def add_kind(kinds: Any, name: str, run: Any, rounds: int, text: str) -> argparse.ArgumentParser:
+    kind = kinds.add_parser(name, help=text, description=text)
+    kind.add_argument("--rounds", type=int, default=rounds, help="rounds of the alternation (%(default)s)")
+    kind.set_defaults(run=run)
+    return kind
+
+
+def add_attention(kinds: Any) -> argparse.ArgumentParser:
+    text = "attention blocks at the shapes of the pose networks, 256x192"
+    kind = add_kind(kinds, "attention", run_attention, 15, text)
+    kind.add_argument("--names", nargs="+", default=["psa_p", "psa_p:fig2", "psa_s"], help="blocks; psa_p:fig2 ...")
+    kind.add_argument("--batch", type=int, default=4, help="images (%(default)s)")
+    kind.add_argument("--channels-last", action="store_true")
+    kind.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    return kind
+
+
+def run_attention(args: argparse.Namespace) -> Answer:
     from psa_pose.distributed import choose_device
     from psa_pose.engine.benchmark.attention import benchmark_attention, summary
     from psa_pose.engine.benchmark.measure import format_records
@@ -55,16 +67,92 @@ def run_attention(args: argparse.Namespace) -> tuple[list[dict[str, Any]], str]:
     return rows, f"{format_records(rows)}\n\n{format_records(summary(rows))}"
 
 
-def run_model(args: argparse.Namespace) -> tuple[list[dict[str, Any]], str]:
+def add_model(kinds: Any) -> argparse.ArgumentParser:
+    kind = add_kind(kinds, "model", run_model, 15, "whole networks, all compared with the first config")
+    kind.add_argument("configs", nargs="+", metavar="CONFIG[,KEY,value...]", help="config file and changes of its own")
+    kind.add_argument("--batch", type=int, default=4, help="images (%(default)s)")
+    kind.add_argument("--train", action="store_true", help="forward and backward instead of forward")
+    return kind
+
+
+def run_model(args: argparse.Namespace) -> Answer:
     from psa_pose.engine.benchmark.measure import format_records
     from psa_pose.engine.benchmark.model import compare_models
 
-    configs = {}
-    for name in args.configs:
-        file, *overrides = name.split(",")
-        configs[name] = load_config(Path(file), overrides)
-    rows = compare_models(configs, args.batch, args.rounds, args.train)
+    rows = compare_models(read_configs(args.configs), args.batch, args.rounds, args.train)
     return rows, format_records(rows)
+
+
+def read_configs(names: Sequence[str], *common: str) -> dict[str, CfgNode]:
+    configs = {}
+    for name in names:
+        # A list has commas of its own: INPUT.SIZE,[192,256].
+        file, *overrides = re.split(r",(?![^\[]*\])", name)
+        configs[name] = load_config(Path(file), [*common, *overrides])
+    return configs
+
+
+def add_train(kinds: Any) -> argparse.ArgumentParser:
+    text = "whole training steps on the data of each config, all compared with the first"
+    kind = add_kind(kinds, "train", run_training, 15, text)
+    kind.add_argument("configs", nargs="+", metavar="CONFIG[,KEY,value...]", help="config file and changes of its own")
+    kind.add_argument("--batch", type=int, default=4, help="persons (%(default)s)")
+    return kind
+
+
+def run_training(args: argparse.Namespace) -> Answer:
+    from psa_pose.engine.benchmark.measure import format_records
+    from psa_pose.engine.benchmark.train import compare_training
+
+    configs = read_configs(args.configs, "TRAIN.BATCH_SIZE", str(args.batch))
+    rows = compare_training(configs, args.rounds)
+    return rows, format_records(rows)
+
+
+def add_codec(kinds: Any) -> argparse.ArgumentParser:
+    kind = add_kind(kinds, "codec", run_codec, 15, "encoding and decoding a batch of persons")
+    kind.add_argument("--batch", type=int, default=128, help="persons (%(default)s)")
+    kind.add_argument("--size", choices=["256x192", "384x288"], default="384x288", help="of the crop (%(default)s)")
+    kind.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    return kind
+
+
+def run_codec(args: argparse.Namespace) -> Answer:
+    from psa_pose.distributed import choose_device
+    from psa_pose.engine.benchmark.codec import benchmark_codecs
+    from psa_pose.engine.benchmark.measure import format_records
+
+    rows = benchmark_codecs(args.batch, args.rounds, args.size, choose_device(args.device))
+    return rows, format_records(rows)
+
+
+def add_data(kinds: Any) -> argparse.ArgumentParser:
+    kind = add_kind(kinds, "data", run_data, 7, "making samples in one process, from the data of a config")
+    kind.add_argument("--cfg", type=Path, required=True, help="YAML config file")
+    kind.add_argument("overrides", nargs="*", metavar="KEY value", help="config keys to change")
+    return kind
+
+
+def run_data(args: argparse.Namespace) -> Answer:
+    from psa_pose.engine.benchmark.data import benchmark_data
+    from psa_pose.engine.benchmark.measure import format_records
+
+    rows = benchmark_data(load_config(args.cfg, args.overrides), args.rounds)
+    return rows, format_records(rows)
+
+
+def add_eval(kinds: Any) -> argparse.ArgumentParser:
+    kind = add_kind(kinds, "eval", run_eval, 3, "from predictions in memory to file and AP, of COCO val2017's size")
+    kind.add_argument("--share", type=float, default=1.0, help="of val2017's size (%(default)s)")
+    kind.add_argument("--check", action="store_true", help="compare with pycocotools, which takes half a minute")
+    return kind
+
+
+def run_eval(args: argparse.Namespace) -> Answer:
+    from psa_pose.engine.benchmark.eval import benchmark_eval
+
+    row = benchmark_eval(args.rounds, args.share, args.check)
+    return row, "\n".join(f"{name:15} {value:.3f}" for name, value in row.items())
 
 
 if __name__ == "__main__":

@@ -14,18 +14,34 @@ def main() -> None:
     parser.add_argument("--cfg", type=Path, required=True, help="YAML config file")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", type=Path, help="what tools/train.py or scripts/convert_checkpoint.py wrote")
+    source.add_argument("--results", type=Path, help="instead of a network, a COCO keypoint result file")
     source.add_argument(
         "--oracle",
         choices=["keypoints", "targets"],
         help="instead of a network, the annotated keypoints themselves, or their target heatmaps, decoded",
     )
+    parser.add_argument(
+        "--submission",
+        metavar="NAME",
+        help="write the file for COCO's test server under this algorithm's name; DATASET.TEST_ANNOTATIONS is then an "
+        "image-info file",
+    )
+    parser.add_argument("--baselines", action="store_true", help="print the published rows of both protocols beside it")
+    parser.add_argument("--no-report", action="store_true", help="do not write the HTML page")
     parser.add_argument("overrides", nargs="*", metavar="KEY value", help="config keys to change, e.g. TEST.FLIP false")
     args = parser.parse_intermixed_args()
+    if args.submission and not args.checkpoint:
+        parser.error("--submission needs --checkpoint")
     config = load_config(args.cfg, args.overrides)
 
-    from psa_pose.engine.test import run_test
+    from psa_pose.engine.test import run_results, run_submission, run_test
 
-    run_test(config, args.checkpoint, args.oracle)
+    if args.submission:
+        run_submission(config, args.checkpoint, args.submission)
+    elif args.results:
+        run_results(config, args.results, not args.no_report, args.baselines)
+    else:
+        run_test(config, args.checkpoint, args.oracle, not args.no_report, args.baselines)
 
 
 if __name__ == "__main__":

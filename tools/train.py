@@ -10,7 +10,7 @@ from psa_pose.errors import run_tool
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train a pose network. Several processes: torchrun tools/train.py ...")
     parser.add_argument("--cfg", type=Path, required=True, help="YAML config file")
-    parser.add_argument("--resume", action="store_true", help="go on after the last complete epoch in OUTPUT_DIR")
+    parser.add_argument("--resume", action="store_true", help="go on where the run in OUTPUT_DIR was left")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that is in OUTPUT_DIR")
     parser.add_argument("overrides", nargs="*", metavar="KEY value", help="config keys to change, e.g. TRAIN.EPOCHS 10")
     args = parser.parse_intermixed_args()

@@ -1,8 +1,9 @@
 """Checkpoints: one layout, written whole, read without unpickling; other people's, converted by strict tables."""
 
+from psa_pose.checkpoints.exchange import save_safetensors
 from psa_pose.checkpoints.foreign import load_source, read_weights
 from psa_pose.checkpoints.load import load_checkpoint, load_weights
-from psa_pose.checkpoints.save import plain_state, save_checkpoint, write_whole
+from psa_pose.checkpoints.save import plain_state, remove_leftovers, save_checkpoint, write_whole
 
 __all__ = [
     "load_checkpoint",
@@ -10,6 +11,8 @@ __all__ = [
     "load_weights",
     "plain_state",
     "read_weights",
+    "remove_leftovers",
     "save_checkpoint",
+    "save_safetensors",
     "write_whole",
 ]

@@ -12,15 +12,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from psa_pose.checkpoints.exchange import SUFFIX, read_safetensors
 from psa_pose.checkpoints.save import FORMAT
 from psa_pose.errors import CheckpointError
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint, tensors on the CPU. Executes nothing: only tensors and plain values are read.
+    """The content of a checkpoint (.pt or .safetensors), tensors on the CPU. Executes nothing that is in it.
 
     Raises CheckpointError for a file that is missing, truncated, not a checkpoint, or holds anything else.
     """
+    if Path(path).suffix == SUFFIX:
+        return read_safetensors(Path(path))
     content = read_plain(path)
     if not is_ours(content):
         raise CheckpointError(
@@ -32,7 +35,12 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def is_ours(content: Any) -> bool:
     """True for what `save_checkpoint` wrote."""
-    return isinstance(content, dict) and content.get("format") == FORMAT and isinstance(content.get("model"), dict)
+    weights = content.get("model") if isinstance(content, dict) else None
+    return (
+        isinstance(weights, dict)
+        and content.get("format") == FORMAT
+        and all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in weights.items())
+    )
 
 
 def read_plain(path: str | Path) -> Any:

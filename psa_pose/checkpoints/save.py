@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,7 +33,10 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a file beside `path`, flush it to the disk, then put it in the place of `path` in one step."""
+    """Let `write` fill a file beside `path`, flush it to the disk, then put it in the place of `path` in one step.
+
+    A process that is killed meanwhile leaves the file beside it: `remove_leftovers`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -43,3 +47,10 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote a file left in a folder. None may be writing there."""
+    for path in folder.glob(".*"):
+        if re.fullmatch(r"\.(.+\.(pt|safetensors|jsonl|json|yaml))\.\d+", path.name):
+            path.unlink(missing_ok=True)

@@ -19,6 +19,9 @@ _CHOICES = {
     "MODEL.ATTENTION.WHERE": ("all", "basic"),
     "MODEL.ATTENTION.SPATIAL": ("", "eq3", "fig2", "released"),
     "CODEC.NAME": ("standard", "dark", "udp_gaussian", "udp_offset"),
+    "TRAIN.PRECISION": ("fp32", "bf16", "fp16"),
+    "TEST.PRECISION": ("fp32", "bf16", "fp16"),
+    "TRAIN.SCHEDULE.NAME": ("multistep", "cosine"),
     "TRAIN.OPTIMIZER.NAME": ("adam", "adamw", "sgd"),
     "TEST.BOXES": ("auto", "ground_truth", "detector"),
 }
@@ -37,8 +40,14 @@ _RANGES = {
     "TRAIN.EPOCHS": (1, 1_000_000),
     "TRAIN.EVAL_EVERY": (1, 1_000_000),
     "TRAIN.LOG_EVERY": (1, 1_000_000),
+    "TRAIN.SAVE_EVERY": (0, 1_000_000),
+    "TRAIN.KEEP_EPOCHS": (0, 1_000_000),
+    "TRAIN.ACCUMULATE": (1, 100_000),
+    "TRAIN.CLIP_GRAD_NORM": (0, 1e9),
+    "TRAIN.EMA": (0, 0.999999),
     "TRAIN.OHKM_TOPK": (0, 10_000),
     "TRAIN.OPTIMIZER.LR": (0, 1e3),
+    "TRAIN.OPTIMIZER.SCALE_LR_FROM": (0, 1_000_000),
     "TRAIN.OPTIMIZER.WEIGHT_DECAY": (0, 1e3),
     "TRAIN.OPTIMIZER.MOMENTUM": (0, 1),
     "TRAIN.SCHEDULE.GAMMA": (0, 1),
@@ -117,6 +126,14 @@ def _check_schedule(config: CfgNode) -> None:
         raise ConfigError(f"TRAIN.SCHEDULE.MILESTONES is {list(milestones)}; give rising epoch numbers from 1")
     if config.TRAIN.OPTIMIZER.LR == 0:
         raise ConfigError("TRAIN.OPTIMIZER.LR is 0: nothing would be learned; give a rate such as 1e-3")
+    if config.TRAIN.ACCUMULATE > config.TRAIN.BATCH_SIZE:
+        raise ConfigError(
+            f"TRAIN.ACCUMULATE is {config.TRAIN.ACCUMULATE} but TRAIN.BATCH_SIZE is {config.TRAIN.BATCH_SIZE}; a batch "
+            "has no more parts than persons"
+        )
+    for key in ("TRAIN", "TEST"):
+        if config[key].PRECISION == "fp16" and config.DEVICE == "cpu":
+            raise ConfigError(f"{key}.PRECISION is 'fp16' but DEVICE is 'cpu'; fp16 needs a GPU: write 'bf16'")
 
 
 def _check_pretrained(config: CfgNode) -> None:

@@ -14,6 +14,8 @@ def default_config() -> Node:
     c.SEED = 0
     # "auto" (a GPU if there is one), "cpu" or "cuda".
     c.DEVICE = "auto"
+    # Go on with the run in OUTPUT_DIR if there is one, as --resume does: for jobs that a launcher restarts by itself.
+    c.AUTO_RESUME = False
 
     c.DATASET = Node()
     # Folder that the paths below are relative to.
@@ -92,6 +94,30 @@ def default_config() -> Node:
     c.TRAIN.EVAL_EVERY = 10
     # Read the loss from the device and log it every n steps.
     c.TRAIN.LOG_EVERY = 10
+    # Write the `last` checkpoint also after every n steps of the run, so that it can go on in the middle of an epoch;
+    # 0: only at the end of an epoch, and when the run is asked to stop.
+    c.TRAIN.SAVE_EVERY = 0
+    # Keep the checkpoints of the last n epochs too (epoch_0001.pt ...); 0: `last` and `best` only.
+    c.TRAIN.KEEP_EPOCHS = 0
+    # Write the annotation ids that each step was trained on to records.<rank>.jsonl.
+    c.TRAIN.LOG_RECORDS = False
+    # What the network computes in: "fp32", "bf16", or "fp16" (GPU only, with scaled gradients). Weights stay in fp32.
+    c.TRAIN.PRECISION = "fp32"
+    # Compile the network (torch.compile): the first steps take minutes, the others less time.
+    c.TRAIN.COMPILE = False
+    # BatchNorm over the batch of all processes together; on GPUs only.
+    c.TRAIN.SYNC_BATCHNORM = False
+    # Forward and backward in n parts of BATCH_SIZE: less memory and the same gradient, but BatchNorm sees the parts.
+    c.TRAIN.ACCUMULATE = 1
+    # Scale the gradient down to this norm where it is longer; 0: never.
+    c.TRAIN.CLIP_GRAD_NORM = 0.0
+    # Decay per step of a moving average of the weights, which is then evaluated and saved instead of them (0.9998, say;
+    # less in the first steps); 0: no average.
+    c.TRAIN.EMA = 0.0
+    # Modules that stay as they are, their BatchNorm statistics too: name prefixes with commas between, "conv1,layer1".
+    c.TRAIN.FREEZE = ""
+    # All BatchNorm layers keep the statistics that they start with; their weights are trained.
+    c.TRAIN.FREEZE_BATCHNORM = False
     # Only the n joints of a person with the largest error count in the loss of the final maps (online hard keypoint
     # mining; 8 is cpn's); 0 takes all joints. Earlier maps of hourglass and cpn keep the plain loss.
     c.TRAIN.OHKM_TOPK = 0
@@ -100,14 +126,18 @@ def default_config() -> Node:
     c.TRAIN.OPTIMIZER.NAME = "adam"
     # Learning rate after warm-up, for the effective batch as it is: never scaled silently.
     c.TRAIN.OPTIMIZER.LR = 1e-3
+    # The effective batch that LR was chosen for: LR is multiplied by effective batch / this and logged; 0: LR as it is.
+    c.TRAIN.OPTIMIZER.SCALE_LR_FROM = 0
     # L2 penalty (adam, sgd) or decoupled decay (adamw) of every weight with two or more dimensions.
     c.TRAIN.OPTIMIZER.WEIGHT_DECAY = 0.0
     # sgd only.
     c.TRAIN.OPTIMIZER.MOMENTUM = 0.9
     c.TRAIN.SCHEDULE = Node()
-    # Numbers of complete epochs after which the learning rate is multiplied by GAMMA.
+    # "multistep", or "cosine": half a cosine wave from LR at the first step to 0 after the last.
+    c.TRAIN.SCHEDULE.NAME = "multistep"
+    # multistep: numbers of complete epochs after which the learning rate is multiplied by GAMMA.
     c.TRAIN.SCHEDULE.MILESTONES = (170, 200)
-    # Factor of the learning rate at each milestone.
+    # multistep: factor of the learning rate at each milestone.
     c.TRAIN.SCHEDULE.GAMMA = 0.1
     # Steps over which the learning rate rises linearly from LR / (WARMUP_STEPS + 1) to LR.
     c.TRAIN.SCHEDULE.WARMUP_STEPS = 0
@@ -131,6 +161,8 @@ def default_config() -> Node:
     c.TEST.BATCH_SIZE = 32
     # Average the heatmaps with those of the mirrored crop.
     c.TEST.FLIP = True
+    # What the network computes in: "fp32", "bf16", or "fp16" (GPU only).
+    c.TEST.PRECISION = "fp32"
     # Person boxes to evaluate on: "ground_truth", "detector", or "auto": both, as far as they are there.
     c.TEST.BOXES = "auto"
     # Detector boxes with a lower score are not used.

@@ -11,7 +11,7 @@ import numpy as np
 from yacs.config import CfgNode
 
 from psa_pose.data.augment import Augmentation
-from psa_pose.data.coco import Annotations, Persons, ground_truth_persons, read_annotations
+from psa_pose.data.coco import Annotations, Persons, ground_truth_persons, read_annotations, read_image_info
 from psa_pose.data.dataset import CropDataset
 from psa_pose.data.detections import detected_persons
 from psa_pose.errors import DataError
@@ -64,6 +64,20 @@ def build_test_sets(cfg: CfgNode, skeleton: Skeleton, grid: Grid, say: Say, boxe
         dataset = _dataset(cfg, persons, problems, images, source, skeleton, grid, say)
         sets.append(TestSet(protocol, Path(cfg.DATASET.TEST_IMAGES).name, annotations, dataset))
     return sets
+
+
+def build_submission_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, say: Say) -> TestSet:
+    """The detector's boxes on images without annotations: DATASET.TEST_ANNOTATIONS is an image-info file.
+
+    The split is named as the file is: image_info_test-dev2017.json is "test-dev2017".
+    """
+    if not cfg.DATASET.TEST_DETECTIONS:
+        raise DataError("a submission has no annotated boxes; give the detector's file in DATASET.TEST_DETECTIONS")
+    annotations = read_image_info(_path(cfg, cfg.DATASET.TEST_ANNOTATIONS))
+    source = _path(cfg, cfg.DATASET.TEST_DETECTIONS)
+    persons, problems = detected_persons(source, annotations, skeleton, cfg.TEST.BOX_SCORE)
+    dataset = _dataset(cfg, persons, problems, _path(cfg, cfg.DATASET.TEST_IMAGES), source, skeleton, grid, say)
+    return TestSet("detector", annotations.path.stem.removeprefix("image_info_"), annotations, dataset)
 
 
 def _path(cfg: CfgNode, relative: str) -> Path:

@@ -63,21 +63,55 @@ def read_json(path: Path, what: str) -> Any:
 
 def read_annotations(path: Path, skeleton: Skeleton) -> Annotations:
     """Read a COCO keypoint annotation file and check its shape: images, annotations, categories, K keypoints each."""
+    content = _read_images(path, ("images", "annotations", "categories"))
+    image_ids = {image["id"] for image in content["images"]}
+    for annotation in content["annotations"]:
+        _check_annotation(annotation, image_ids, path, skeleton)
+    return Annotations(path, content)
+
+
+def read_image_info(path: Path) -> Annotations:
+    """Read a file that only lists images, such as COCO's image_info_test-dev2017.json; nobody is annotated in it."""
+    content = _read_images(path, ("images",))
+    if content.get("annotations"):
+        raise DataError(f"{path} holds annotations; a submission is for images without: test without --submission")
+    return Annotations(path, {**content, "annotations": []})
+
+
+def _read_images(path: Path, lists: tuple[str, ...]) -> dict[str, Any]:
     content = read_json(path, "annotation file")
     if not isinstance(content, dict):
         raise DataError(f"annotation file {path} holds a {type(content).__name__}, not an object with images")
-    for key in ("images", "annotations", "categories"):
+    for key in lists:
         if not isinstance(content.get(key), list):
             raise DataError(f"annotation file {path} has no list {key!r}; it must be a COCO person-keypoints file")
     for image in content["images"]:
         if not isinstance(image, dict) or not {"id", "file_name", "width", "height"} <= image.keys():
             raise DataError(f"annotation file {path}: image {image!r:.80} needs id, file_name, width and height")
+        sizes = (image["width"], image["height"])
+        if not (is_id(image["id"]) and _is_name(image["file_name"]) and all(is_number(n) and n >= 1 for n in sizes)):
+            raise DataError(
+                f"annotation file {path}: image {image!r:.80} needs a whole number as id, a name, and width and "
+                "height in pixels; write the file anew"
+            )
     image_ids = {image["id"] for image in content["images"]}
     if len(image_ids) != len(content["images"]):
         raise DataError(f"annotation file {path}: image ids repeat; each image needs its own id")
-    for annotation in content["annotations"]:
-        _check_annotation(annotation, image_ids, path, skeleton)
-    return Annotations(path, content)
+    return content
+
+
+def is_number(value: Any) -> bool:
+    """A finite number of a size that pixels and scores have; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
+
+
+def is_id(value: Any) -> bool:
+    """A whole number that fits into 64 bits."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value not in ("", ".", "..") and value.isprintable()
 
 
 def _check_annotation(annotation: Any, image_ids: set[int], path: Path, skeleton: Skeleton) -> None:
@@ -87,15 +121,19 @@ def _check_annotation(annotation: Any, image_ids: set[int], path: Path, skeleton
     missing = {"image_id", "bbox", "keypoints", "area", "iscrowd"} - annotation.keys()
     if missing:
         raise DataError(f"{where} has no {min(missing)!r}; it must be a COCO person-keypoints file")
+    if not is_id(annotation["id"]) or not is_id(annotation["image_id"]):
+        raise DataError(f"{where}: id and image_id must be whole numbers; write the file anew")
     if annotation["image_id"] not in image_ids:
         raise DataError(f"{where} belongs to image {annotation['image_id']}, which the file does not list")
+    if not all(isinstance(annotation[key], list) for key in ("bbox", "keypoints")):
+        raise DataError(f"{where}: bbox and keypoints must be lists of numbers; write the file anew")
     if len(annotation["keypoints"]) != 3 * skeleton.num_joints:
         raise DataError(
             f"{where} has {len(annotation['keypoints'])} keypoint numbers; "
             f"{skeleton.num_joints} keypoints of the {skeleton.name} skeleton need {3 * skeleton.num_joints}"
         )
     numbers = [*annotation["bbox"], *annotation["keypoints"], annotation["area"]]
-    if len(annotation["bbox"]) != 4 or not all(isinstance(n, int | float) and abs(n) < 1e9 for n in numbers):
+    if len(annotation["bbox"]) != 4 or not all(map(is_number, numbers)):
         raise DataError(f"{where}: bbox (4 numbers), keypoints and area must be finite numbers")
 
 

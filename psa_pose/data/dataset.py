@@ -65,6 +65,10 @@ class CropDataset(Dataset):
         return len(self.persons)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
+        return self.sample(key)
+
+    def sample(self, key: tuple[int, int], out: np.ndarray | None = None) -> Sample:
+        """The sample of (epoch, row); its crop is written into `out` (H, W, 3) uint8, where that is given."""
         epoch, row = key
         joints, visible = self.persons.joints[row], self.persons.visible[row]
         view = View(self.centers[row], self.regions[row])
@@ -77,9 +81,10 @@ class CropDataset(Dataset):
             order = self.skeleton.flip_order
             joints, visible = joints[order], visible[order]
         try:
-            crop = warp(self._image(int(self.persons.image[row])), matrix, self.input_size)
+            crop = warp(self._image(int(self.persons.image[row])), matrix, self.input_size, out)
         except DataError as error:
-            blank = np.zeros((self.input_size[1], self.input_size[0], 3), np.uint8)
+            blank = np.zeros((self.input_size[1], self.input_size[0], 3), np.uint8) if out is None else out
+            blank.fill(0)
             return Sample(blank, joints, np.zeros_like(visible), matrix, row, str(error))
         return Sample(crop, joints, visible, matrix, row, "")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from psa_pose.data.coco import Annotations, Persons, image_arrays, read_json
+from psa_pose.data.coco import Annotations, Persons, image_arrays, is_id, is_number, read_json
 from psa_pose.errors import DataError
 from psa_pose.skeleton import Skeleton
 
@@ -28,6 +28,8 @@ def detected_persons(
     for number, detection in enumerate(content):
         if not isinstance(detection, dict) or not {"image_id", "category_id", "bbox", "score"} <= detection.keys():
             raise DataError(f"detection file {path}: entry {number} needs image_id, category_id, bbox and score")
+        if not is_id(detection["image_id"]) or not is_number(detection["score"]):
+            raise DataError(f"detection file {path}: entry {number} needs a whole number as image_id and one as score")
     image_ids, image_names = image_arrays(annotations)
     row_of = {int(image_id): row for row, image_id in enumerate(image_ids)}
     chosen = [d for d in content if d["category_id"] == PERSON and d["score"] >= least_score]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,9 @@ from torch.utils.data import DataLoader, Sampler
 from psa_pose.data.dataset import CropDataset, Sample
 
 Key = tuple[int, int]
+
+# Seconds that a worker goes on after SIGTERM.
+GRACE = 20
 
 
 class Batch(NamedTuple):
@@ -31,12 +35,13 @@ class ShuffledBatches(Sampler[list[Key]]):
 
     Step s of all processes together sees rows order[s * B * world : (s + 1) * B * world], whatever the world size; the
     order's start is repeated at its end until every process has an equal share, so that none waits for another.
+    epoch and first are set between epochs: the next one to take, and the batches of it that were taken before.
     """
 
     def __init__(self, persons: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
         self.persons, self.batch_size, self.seed = persons, batch_size, seed
         self.rank, self.world_size = rank, world_size
-        self.epoch = 0
+        self.epoch = self.first = 0
 
     def __len__(self) -> int:
         return -(-self.persons // (self.batch_size * self.world_size))
@@ -44,7 +49,7 @@ class ShuffledBatches(Sampler[list[Key]]):
     def __iter__(self) -> Iterator[list[Key]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.persons)
         share = np.resize(order, -(-self.persons // self.world_size) * self.world_size)[self.rank :: self.world_size]
-        for start in range(0, len(share), self.batch_size):
+        for start in range(self.first * self.batch_size, len(share), self.batch_size):
             yield [(self.epoch, int(row)) for row in share[start : start + self.batch_size]]
 
 
@@ -76,6 +81,8 @@ def make_loader(dataset: CropDataset, batches: Sampler[list[Key]], workers: int,
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
         persistent_workers=workers > 0,
+        # The loader draws a number in every epoch that it starts; torch's own generator must not notice a restart.
+        generator=torch.Generator(),
     )
 
 
@@ -93,3 +100,6 @@ def _start_worker(_: int) -> None:
     # The workers are the parallelism; threads inside them would only wait for each other.
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    # Ctrl-C and a cluster's SIGTERM reach the workers too, while the main process still needs them to finish its step.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))

@@ -17,6 +17,7 @@ from psa_pose import distributed
 from psa_pose.codecs import Codec
 from psa_pose.data.build import Say, TestSet, report_problems
 from psa_pose.data.loader import Batch, OrderedBatches, make_loader
+from psa_pose.engine.recipe import autocast
 from psa_pose.evaluation.coco_ap import Predictions, keypoint_ap, to_results
 from psa_pose.evaluation.report import Evaluation
 from psa_pose.predict import Normalization, predict_maps, to_image
@@ -39,13 +40,21 @@ class Outcome:
 
 
 def model_predictor(
-    model: nn.Module, codec: Codec, normalization: Normalization, skeleton: Skeleton, flip: bool
+    model: nn.Module,
+    codec: Codec,
+    normalization: Normalization,
+    skeleton: Skeleton,
+    flip: bool,
+    precision: str = "fp32",
 ) -> Predictor:
-    """What the network sees; with `flip`, averaged with what it sees in the mirror."""
+    """What the network sees; with `flip`, averaged with what it sees in the mirror. precision: TEST.PRECISION."""
     model.eval()
 
     def predict(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        maps = predict_maps(model, normalization(batch.crops), codec, skeleton.flip_pairs, flip)
+        images = normalization(batch.crops)
+        with autocast(precision, images.device):
+            maps = predict_maps(model, images, codec, skeleton.flip_pairs, flip)
+        maps = maps.float()
         return *codec.decode(maps), maps
 
     return predict
@@ -70,6 +79,16 @@ def evaluate(
     cfg: CfgNode, test_set: TestSet, predictor: Predictor, skeleton: Skeleton, flip: bool, say: Say
 ) -> Outcome:
     """Predict every person of a test set once, whatever the number of processes, and score them as COCO does."""
+    predictions, crops = predict_persons(cfg, test_set, predictor, skeleton, say)
+    answer = None if predictions is None else _score(cfg, test_set, skeleton, predictions, flip)
+    evaluation, results = distributed.from_main(answer)
+    return Outcome(evaluation, results, crops)
+
+
+def predict_persons(
+    cfg: CfgNode, test_set: TestSet, predictor: Predictor, skeleton: Skeleton, say: Say
+) -> tuple[Predictions | None, list[Crop]]:
+    """Every person of a test set, predicted once by all processes together, and a few crops: main process only."""
     dataset = test_set.dataset
     batches = OrderedBatches(len(dataset), cfg.TEST.BATCH_SIZE, distributed.rank(), distributed.world_size())
     loader = make_loader(dataset, batches, cfg.LOADER.WORKERS, pin_memory=False)
@@ -86,33 +105,35 @@ def evaluate(
             crops += picture_crops(batch, maps, cfg.INPUT.CHANNEL_ORDER, crop_joints, keypoint_scores)
     parts = distributed.gather((np.concatenate(rows or [np.zeros(0, int)]), joints, scores, problems))
     report_problems(sorted({p for part in parts for p in part[3]}), cfg.DATASET.ON_ERROR, say)
-    answer = _score(cfg, test_set, skeleton, parts, flip) if distributed.is_main() else None
-    evaluation, results = distributed.from_main(answer)
-    return Outcome(evaluation, results, crops[:PICTURED])
+    predictions = _together(test_set, skeleton, parts) if distributed.is_main() else None
+    return predictions, crops[:PICTURED]
 
 
-def _score(
-    cfg: CfgNode, test_set: TestSet, skeleton: Skeleton, parts: list[tuple], flip: bool
-) -> tuple[Evaluation, list[dict[str, Any]]]:
+def _together(test_set: TestSet, skeleton: Skeleton, parts: list[tuple]) -> Predictions:
     dataset, persons = test_set.dataset, test_set.dataset.persons
     rows = np.concatenate([part[0] for part in parts])
     if len(np.unique(rows)) != len(rows):
         raise AssertionError("a person was predicted twice")
     K = skeleton.num_joints
-    predictions = Predictions(
+    return Predictions(
         image_ids=persons.image_ids[persons.image[rows]],
         box_scores=persons.scores[rows],
         areas=dataset.regions[rows].prod(1),
         joints=np.concatenate([np.zeros((0, K, 2)), *(j for part in parts for j in part[1])]),
         keypoint_scores=np.concatenate([np.zeros((0, K)), *(s for part in parts for s in part[2])]),
     )
+
+
+def _score(
+    cfg: CfgNode, test_set: TestSet, skeleton: Skeleton, predictions: Predictions, flip: bool
+) -> tuple[Evaluation, list[dict[str, Any]]]:
     sigmas = np.array(skeleton.sigmas)
     results = to_results(predictions, sigmas, cfg.TEST.KEYPOINT_SCORE, cfg.TEST.OKS_NMS)
     evaluation = Evaluation(
         protocol=test_set.protocol,
         split=test_set.split,
         flip=flip,
-        persons=len(rows),
+        persons=len(predictions.joints),
         images=len(test_set.annotations.content["images"]),
         stats=keypoint_ap(test_set.annotations.content, results, sigmas),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -19,23 +20,24 @@ from psa_pose.errors import ConfigError
 class RunLog:
     """Writes `log.txt`, `metrics.jsonl` and TensorBoard events into a folder; a context manager.
 
-    append: go on with the files of an interrupted run instead of starting new ones.
+    go_on_at: step at which the files of an interrupted run go on; None starts new ones.
     """
 
-    def __init__(self, folder: Path, append: bool = False) -> None:
+    def __init__(self, folder: Path, go_on_at: int | None = None) -> None:
         self._open = is_main()
         if not self._open:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        mode = "a" if append else "w"
+        mode = "w" if go_on_at is None else "a"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._text = (folder / "log.txt").open(mode, encoding="utf-8")
             self._metrics = (folder / "metrics.jsonl").open(mode, encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"OUTPUT_DIR {folder} cannot be written: {error.strerror}; choose another") from None
-        self._board = SummaryWriter(str(folder / "tensorboard"))
+        # TensorBoard drops what an interrupted run wrote from that step on.
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=go_on_at)
 
     def __enter__(self) -> RunLog:
         return self
@@ -60,6 +62,12 @@ class RunLog:
             self._metrics.write(json.dumps({"step": step, **values}) + "\n")
             self._metrics.flush()
             self._scalars(step, values)
+
+    def flush(self) -> None:
+        """Everything up to now on the disk: called before a checkpoint, which may not be ahead of its log."""
+        if self._open:
+            os.fsync(self._metrics.fileno())
+            self._board.flush()
 
     def _scalars(self, step: int, values: Mapping[str, Any], prefix: str = "") -> None:
         for name, value in values.items():

@@ -1,21 +1,43 @@
-"""`tools/test.py`: a checkpoint, or an oracle, on the test persons: table, result files and pictures."""
+"""`tools/test.py`: a checkpoint, an oracle or a result file on the test persons; or a file for COCO's test server."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from yacs.config import CfgNode
 
 from psa_pose import distributed
 from psa_pose.checkpoints import load_checkpoint, load_weights, write_whole
+from psa_pose.codecs import Codec
 from psa_pose.codecs.build import build_codec
-from psa_pose.data.build import build_test_sets
-from psa_pose.engine.evaluate import Outcome, evaluate, model_predictor, oracle_predictor
+from psa_pose.data.build import build_submission_set, build_test_sets
+from psa_pose.engine.compare import described
+from psa_pose.engine.content import check_content
+from psa_pose.engine.evaluate import (
+    Outcome,
+    Predictor,
+    evaluate,
+    model_predictor,
+    oracle_predictor,
+    predict_persons,
+)
 from psa_pose.engine.log import RunLog
+from psa_pose.engine.outcome import RESULTS, read_scored, write_json, write_scored
+from psa_pose.engine.recipe import check_device
+from psa_pose.engine.report import write_report
 from psa_pose.errors import CheckpointError
-from psa_pose.evaluation.report import Evaluation, format_table
+from psa_pose.evaluation.coco_ap import keypoint_ap, to_results
+from psa_pose.evaluation.report import Evaluation, format_table, published_rows
+from psa_pose.evaluation.submission import (
+    SERVER_CLOSED,
+    check_submission,
+    submission_entries,
+    submission_name,
+    submission_zip,
+)
 from psa_pose.models import build_model
 from psa_pose.predict import Normalization
 from psa_pose.skeleton import COCO
@@ -23,26 +45,25 @@ from psa_pose.visualization.draw import write_picture
 from psa_pose.visualization.sheets import prediction_sheet
 
 
-def run_test(cfg: CfgNode, checkpoint: Path | None, oracle: str | None = None) -> list[Evaluation]:
+def run_test(
+    cfg: CfgNode, checkpoint: Path | None, oracle: str | None = None, report: bool = False, baselines: bool = False
+) -> list[Evaluation]:
     """Evaluate a checkpoint (or the oracle "keypoints" or "targets") under every box protocol that is there.
 
-    Writes <OUTPUT_DIR>/test: one COCO result file and one picture per protocol, metrics.json and the log.
+    Writes <OUTPUT_DIR>/test: per protocol a COCO result file, its evaluation file and a picture, with `report` also an
+    HTML page; metrics.json and the log. baselines: print the published rows of both protocols below.
     """
     device = distributed.choose_device(cfg.DEVICE)
     folder = Path(cfg.OUTPUT_DIR) / "test"
     with distributed.process_group(device), RunLog(folder) as log:
         codec = build_codec(cfg)
+        flip = cfg.TEST.FLIP and not oracle
         if oracle:
-            predictor, flip = oracle_predictor(codec, oracle), False
+            predictor = oracle_predictor(codec, oracle)
         else:
             assert checkpoint is not None
-            content = load_checkpoint(checkpoint)
-            check_same_input(cfg, content, checkpoint)
-            model = build_model(cfg)
-            log.say(load_weights(model, content["model"], checkpoint))
-            normalization = Normalization.of(cfg.INPUT.MEAN, cfg.INPUT.STD, device, cfg.MODEL.CHANNELS_LAST)
-            flip = cfg.TEST.FLIP
-            predictor = model_predictor(model.to(device), codec, normalization, COCO, flip)
+            predictor = checkpoint_predictor(cfg, checkpoint, codec, device, log)
+        what = f"oracle: {oracle}, codec {codec.name}" if oracle else str(checkpoint)
         evaluations = []
         # A detector's box has no truth to answer with.
         boxes = "ground_truth" if oracle else cfg.TEST.BOXES
@@ -52,18 +73,91 @@ def run_test(cfg: CfgNode, checkpoint: Path | None, oracle: str | None = None) -
             evaluations.append(outcome.evaluation)
             log.metrics(0, test={test_set.protocol: outcome.evaluation.stats})
             if distributed.is_main():
-                write_outcome(folder, outcome, cfg.TEST.KEYPOINT_SCORE)
+                path = write_outcome(folder, outcome, test_set.annotations.path, cfg.TEST.KEYPOINT_SCORE)
+                if report:
+                    page, (e, results) = report_path(path), (outcome.evaluation, outcome.results)
+                    write_report(page, cfg, what, e, results, test_set.annotations, COCO, codec.grid, predictor)
+                    log.say(f"report: {page}")
         if distributed.is_main():
             write_json(folder / "metrics.json", [evaluation.as_dict() for evaluation in evaluations])
-        what = f"oracle: {oracle}, codec {codec.name}" if oracle else str(checkpoint)
         log.say(f"\n{what}\n{format_table(evaluations)}\n")
+        if baselines:
+            log.say(f"published, not reproduced here\n{baseline_table()}\n")
         log.say(f"results, metrics.json and pictures are in {folder}")
     return evaluations
 
 
+def run_results(cfg: CfgNode, path: Path, report: bool = False, baselines: bool = False) -> Evaluation:
+    """Evaluate a result file, without a network, on DATASET.TEST_ANNOTATIONS; with `report` write a page beside it.
+
+    Protocol, flip and persons are those of the evaluation file beside it; without one they are "not stated".
+    """
+    annotations = Path(cfg.DATASET.ROOT).expanduser() / cfg.DATASET.TEST_ANNOTATIONS
+    scored = read_scored(path, COCO, annotations)
+    stats = keypoint_ap(scored.annotations.content, scored.results, np.array(COCO.sigmas))
+    evaluation = described(scored, stats)
+    print(f"{path}\n{format_table([evaluation])}")
+    if baselines:
+        print(f"\npublished, not reproduced here\n{baseline_table()}")
+    if report:
+        page, grid = report_path(path), build_codec(cfg).grid
+        write_report(page, cfg, str(path), evaluation, scored.results, scored.annotations, COCO, grid, None)
+        print(f"\nreport: {page}")
+    return evaluation
+
+
+def run_submission(cfg: CfgNode, checkpoint: Path, algorithm: str) -> Path:
+    """Predict the persons that the detector found on images without annotations, and write COCO's submission file."""
+    device = distributed.choose_device(cfg.DEVICE)
+    folder = Path(cfg.OUTPUT_DIR) / "submission"
+    with distributed.process_group(device), RunLog(folder) as log:
+        codec = build_codec(cfg)
+        test_set = build_submission_set(cfg, COCO, codec.grid, log.say)
+        name = submission_name(test_set.split, algorithm)
+        predictor = checkpoint_predictor(cfg, checkpoint, codec, device, log)
+        log.say(f"predicting {len(test_set.dataset):,} persons of {test_set.split}, detector boxes")
+        predictions, _ = predict_persons(cfg, test_set, predictor, COCO, log.say)
+        path = folder / f"{name}.zip"
+        if predictions is not None:
+            results = to_results(predictions, np.array(COCO.sigmas), cfg.TEST.KEYPOINT_SCORE, cfg.TEST.OKS_NMS)
+            entries = submission_entries(results)
+            image_ids = [image["id"] for image in test_set.annotations.content["images"]]
+            check_submission(entries, image_ids, COCO.num_joints)
+            write_whole(path, lambda file: file.write(submission_zip(name, entries)))
+            images = len({entry["image_id"] for entry in entries})
+            log.say(f"{len(entries):,} persons on {images:,} of {len(image_ids):,} images, checked: {path}")
+        log.say(SERVER_CLOSED)
+    return path
+
+
+def checkpoint_predictor(cfg: CfgNode, checkpoint: Path, codec: Codec, device: torch.device, log: RunLog) -> Predictor:
+    """The network of a checkpoint, ready to predict as the config's TEST section says."""
+    content = load_checkpoint(checkpoint)
+    check_same_input(cfg, content, checkpoint)
+    check_device(cfg, device)
+    model = build_model(cfg)
+    log.say(load_weights(model, content["model"], checkpoint))
+    normalization = Normalization.of(cfg.INPUT.MEAN, cfg.INPUT.STD, device, cfg.MODEL.CHANNELS_LAST)
+    return model_predictor(model.to(device), codec, normalization, COCO, cfg.TEST.FLIP, cfg.TEST.PRECISION)
+
+
+def baseline_table() -> str:
+    """The published rows of both protocols."""
+    names, rows = published_rows()
+    return format_table(rows, names)
+
+
+def report_path(results: Path) -> Path:
+    """The page beside a result file."""
+    return results.with_name(results.name.removesuffix(RESULTS).removesuffix(".json") + "_report.html")
+
+
 def check_same_input(cfg: CfgNode, content: dict[str, Any], source: Path) -> None:
     """What the network was trained to see must be what it is shown: raise CheckpointError where they differ."""
+    check_content(content, source)
     for key, trained in content["input"].items():
+        if key not in cfg.INPUT:
+            raise CheckpointError(f"checkpoint {source} states INPUT.{key}, no key of this version; use another one")
         asked = list(cfg.INPUT[key]) if isinstance(cfg.INPUT[key], tuple) else cfg.INPUT[key]
         if trained != asked:
             raise CheckpointError(
@@ -76,14 +170,10 @@ def check_same_input(cfg: CfgNode, content: dict[str, Any], source: Path) -> Non
         )
 
 
-def write_outcome(folder: Path, outcome: Outcome, threshold: float) -> None:
-    """The COCO result file and the picture of one protocol."""
-    name = f"{outcome.evaluation.split}_{outcome.evaluation.protocol}"
-    write_json(folder / f"keypoints_{name}_results.json", outcome.results)
+def write_outcome(folder: Path, outcome: Outcome, annotations: Path, threshold: float) -> Path:
+    """The result file, the evaluation file and the picture of one protocol; the answer is the result file's path."""
+    path = write_scored(folder, outcome.evaluation, outcome.results, annotations)
     if outcome.crops:
+        name = f"{outcome.evaluation.split}_{outcome.evaluation.protocol}"
         write_picture(folder / f"predictions_{name}.png", prediction_sheet(outcome.crops, COCO, threshold))
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole or not at all."""
-    write_whole(path, lambda file: file.write(json.dumps(content).encode()))
+    return path

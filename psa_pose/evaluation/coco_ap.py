@@ -1,20 +1,24 @@
-"""Predicted persons -> COCO result entries -> keypoint AP by pycocotools."""
+"""Predicted persons -> COCO result entries -> COCO keypoint statistics."""
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+import orjson
 
+from psa_pose.evaluation.curves import STATS, coco_stats, curves_of
+from psa_pose.evaluation.matching import Matches, area_groups, match, pairs_of
 from psa_pose.evaluation.oks import instance_scores, oks_nms
+from psa_pose.evaluation.persons import annotated_persons, found_persons
 
-STATS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
+__all__ = ["STATS", "Predictions", "json_bytes", "keypoint_ap", "match_results", "to_results"]
+
+# Decimals that are kept: hundredths of a pixel (annotations are whole pixels), thousandths of a keypoint's score. The
+# person's score keeps every digit, because it decides the order.
+PIXEL_DECIMALS, SCORE_DECIMALS = 2, 3
 
 
 @dataclass(frozen=True)
@@ -34,47 +38,35 @@ class Predictions:
 def to_results(
     predictions: Predictions, sigmas: np.ndarray, keypoint_threshold: float, nms_threshold: float
 ) -> list[dict[str, Any]]:
-    """Rescore, suppress double detections image by image, and list the rest in COCO's keypoint result format."""
+    """Rescore, suppress double detections image by image, and list the rest in COCO's keypoint result format.
+
+    By image id, best score first; coordinates and keypoint scores rounded (PIXEL_DECIMALS, SCORE_DECIMALS).
+    """
     scores = instance_scores(predictions.box_scores, predictions.keypoint_scores, keypoint_threshold)
-    keypoints = np.concatenate([predictions.joints, predictions.keypoint_scores[..., None]], axis=2)
-    by_image = np.argsort(predictions.image_ids, kind="stable")
-    starts = np.flatnonzero(np.diff(predictions.image_ids[by_image], prepend=np.nan) != 0)
-    results = []
-    for rows in np.split(by_image, starts[1:]) if len(by_image) else []:
-        kept = oks_nms(predictions.joints[rows], scores[rows], predictions.areas[rows], sigmas, nms_threshold)
-        results += [
-            {
-                "image_id": int(predictions.image_ids[row]),
-                "category_id": 1,
-                "keypoints": keypoints[row].ravel().round(3).tolist(),
-                "score": float(scores[row]),
-            }
-            for row in rows[kept]
-        ]
-    return results
+    kept = oks_nms(predictions.joints, scores, predictions.areas, sigmas, nms_threshold, images=predictions.image_ids)
+    joints = predictions.joints[kept].round(PIXEL_DECIMALS)
+    certainty = predictions.keypoint_scores[kept].round(SCORE_DECIMALS)
+    keypoints = np.concatenate([joints, certainty[..., None]], axis=2).reshape(len(kept), 3 * joints.shape[1])
+    rows = zip(predictions.image_ids[kept].tolist(), keypoints.tolist(), scores[kept].tolist(), strict=True)
+    return [{"image_id": i, "category_id": 1, "keypoints": k, "score": s} for i, k, s in rows]
 
 
-def keypoint_ap(truth: dict[str, Any], results: list[dict[str, Any]], sigmas: np.ndarray) -> dict[str, float]:
+def json_bytes(content: Any) -> bytes:
+    """Compact JSON with the shortest digits that read back as the same numbers."""
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def match_results(truth: dict[str, Any], results: Sequence[dict[str, Any]], sigmas: np.ndarray) -> Matches:
+    """The matches, for all, medium and large persons, of a result list with the content of an annotation file."""
+    annotated = annotated_persons(truth, len(sigmas))
+    found = found_persons(results, annotated)
+    return match(annotated, found, pairs_of(annotated, found, sigmas), area_groups(annotated, found))
+
+
+def keypoint_ap(truth: dict[str, Any], results: Sequence[dict[str, Any]], sigmas: np.ndarray) -> dict[str, float]:
     """COCO keypoint statistics (STATS -> value in 0 to 1; -1 where the truth has no such person) of a result list.
 
-    truth: the content of a person-keypoints annotation file. sigmas (K,): OKS constants.
+    truth: the content of a person-keypoints annotation file. sigmas (K,): OKS constants. Equal to the last bit to
+    `reference.pycocotools_ap`, which the tests hold it to.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
-        annotated = COCO()
-        # pycocotools adds fields of its own to what it is given.
-        annotated.dataset = copy.deepcopy(truth)
-        annotated.createIndex()
-        found = annotated.loadRes(copy.deepcopy(results)) if results else _nothing_found(annotated)
-        evaluation = COCOeval(annotated, found, "keypoints")
-        evaluation.params.kpt_oks_sigmas = sigmas
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return {name: float(value) for name, value in zip(STATS, evaluation.stats, strict=True)}
-
-
-def _nothing_found(annotated: COCO) -> COCO:
-    found = COCO()
-    found.dataset = {**annotated.dataset, "annotations": []}
-    found.createIndex()
-    return found
+    return coco_stats(curves_of(match_results(truth, results, sigmas)))

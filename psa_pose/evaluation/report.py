@@ -6,18 +6,23 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from psa_pose.evaluation.coco_ap import STATS
+from psa_pose.evaluation.curves import STATS
+from psa_pose.evaluation.protocol import PUBLISHED, VAL2017
 
-BOXES = {"ground_truth": "ground truth", "detector": "detector"}
+BOXES = {"ground_truth": "ground truth", "detector": "detector", "unknown": "not stated"}
+_FLIP = {True: "yes", False: "no", None: "not stated"}
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """COCO statistics (STATS -> 0 to 1) with the protocol that they hold for."""
+    """COCO statistics (STATS -> 0 to 1) with the protocol that they hold for.
+
+    protocol: a key of BOXES; "unknown" and flip None where a result file does not say.
+    """
 
     protocol: str
     split: str
-    flip: bool
+    flip: bool | None
     persons: int
     images: int
     stats: dict[str, float]
@@ -27,17 +32,38 @@ class Evaluation:
         return asdict(self)
 
 
-def format_table(evaluations: Sequence[Evaluation]) -> str:
-    """Aligned text table, one row per evaluation; percent with one decimal as in the papers, "-" where undefined."""
+def format_table(evaluations: Sequence[Evaluation], names: Sequence[str] | None = None) -> str:
+    """Aligned text table, one row per evaluation; percent with one decimal as in the papers, "-" where undefined.
+
+    names: of the rows, in a first column.
+    """
     header = ["boxes", "split", "flip", "persons", *STATS[:6]]
+    rows = [[BOXES[e.protocol], e.split, _FLIP[e.flip], f"{e.persons:,}", *_percents(e.stats)] for e in evaluations]
+    if names is not None:
+        header, rows = ["model", *header], [[name, *row] for name, row in zip(names, rows, strict=True)]
+    return format_columns(header, rows, left=3 + (names is not None))
+
+
+def published_rows() -> tuple[list[str], list[Evaluation]]:
+    """Names and evaluations of the published baselines, both protocols, for `format_table`."""
     rows = [
-        [BOXES[e.protocol], e.split, "yes" if e.flip else "no", f"{e.persons:,}", *_percents(e.stats)]
-        for e in evaluations
+        Evaluation(protocol, "val2017", True, VAL2017[protocol], 5000, _published_stats(values))
+        for _, protocol, values in PUBLISHED
     ]
+    return [f"{name}, published" for name, _, _ in PUBLISHED], rows
+
+
+def _published_stats(values: tuple[float | None, ...]) -> dict[str, float]:
+    known = {name: -1.0 if v is None else v / 100 for name, v in zip(STATS[:6], values, strict=True)}
+    return {name: known.get(name, -1.0) for name in STATS}
+
+
+def format_columns(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Aligned text; the first `left` columns begin, the others end in line."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = [
         "  ".join(
-            cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         )
         for row in (header, ["-" * w for w in widths], *rows)
     ]

@@ -42,6 +42,15 @@ def draw_skeleton(image: np.ndarray, joints: np.ndarray, shown: np.ndarray, skel
     return image
 
 
+def ring_joints(image: np.ndarray, joints: np.ndarray, ringed: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    """A copy of the picture with rings around the joints (K, 2), pixels, that `ringed` (K,) says."""
+    image = image.copy()
+    radius = max(6, image.shape[0] // 28)
+    for x, y in np.clip(joints[ringed], -1e4, 1e4):
+        cv2.circle(image, (round(float(x)), round(float(y))), radius, colour, max(2, radius // 4), cv2.LINE_AA)
+    return image
+
+
 def overlay_heatmap(image: np.ndarray, maps: np.ndarray) -> np.ndarray:
     """The picture darkened under the strongest of the maps (K, h, w), whose values 0 to 1 go from blue to red."""
     height, width = image.shape[:2]
@@ -68,6 +77,13 @@ def write_picture(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), image[..., ::-1]):
         raise DataError(f"picture {path} cannot be written; check the folder and the space on the disk")
+
+
+def jpeg_bytes(image: np.ndarray, quality: int = 85) -> bytes:
+    """An RGB picture as the content of a JPEG file."""
+    done, data = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done
+    return data.tobytes()
 
 
 def _colour(name: str) -> tuple[int, int, int]:

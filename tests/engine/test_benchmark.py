@@ -6,9 +6,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from psa_pose.codecs import make_codec
+from psa_pose.engine.benchmark import plain
 from psa_pose.engine.benchmark.measure import alternate, format_records, peak_memory, ratio
 
 ROOT = Path(__file__).parents[2]
@@ -63,10 +66,54 @@ def test_model_benchmark_compares_with_the_first(tmp_path, monkeypatch, train):
     out, config = tmp_path / "m.json", ROOT / "configs/synthetic/quickstart.yaml"
     plain = f"{config},MODEL.WIDTH,8,MODEL.ATTENTION.NAME,none"
     run_benchmark(
-        monkeypatch, "--rounds", 1, "--batch", 1, "--json", out, "model", plain, f"{config},MODEL.WIDTH,8", *train
+        monkeypatch, "model", plain, f"{config},MODEL.WIDTH,8", "--rounds", 1, "--batch", 1, "--json", out, *train
     )
     first, second = json.loads(out.read_text())
     assert first["name"] == plain
     assert first["ratio"] == 1
     assert second["ratio"] > 0
     assert second["memory_mib"] > 0
+
+
+def test_training_benchmark_takes_real_steps(tmp_path, monkeypatch, people):
+    out = tmp_path / "t.json"
+    base = (
+        f"{ROOT / 'configs/synthetic/quickstart.yaml'},DATASET.ROOT,{people},MODEL.WIDTH,8,LOADER.WORKERS,0,DEVICE,cpu"
+    )
+    wider = f"{base},INPUT.SIZE,[128, 128],INPUT.HEATMAP_SIZE,[32, 32]"
+    run_benchmark(monkeypatch, "train", "--rounds", 2, "--batch", 2, "--json", out, base, wider)
+    first, second = json.loads(out.read_text())
+    assert first["ratio"] == 1
+    assert second["memory_mib"] > first["memory_mib"] > 0
+    assert all(0 < row["loading_share"] < 1 and row["images_per_s"] > 0 for row in (first, second))
+    assert all(row["last_loss"] != row["first_loss"] for row in (first, second))
+
+
+def test_codec_benchmark(tmp_path, monkeypatch):
+    out = tmp_path / "c.json"
+    run_benchmark(monkeypatch, "codec", "--rounds", 1, "--batch", 2, "--size", "256x192", "--json", out)
+    rows = {row["codec"]: row for row in json.loads(out.read_text())}
+    assert list(rows) == ["standard", "dark", "udp_gaussian", "udp_offset"]
+    assert all(row["encode_ratio"] > 0 and row["decode_ratio"] > 0 for row in rows.values())
+    assert "encode_times_as_fast" in rows["standard"]
+    assert "decode_times_as_fast" in rows["dark"]
+
+
+def test_the_plain_loops_do_the_same_work():
+    joints = torch.rand(3, 5, 2) * torch.tensor([255.0, 320.0]) - 20
+    codec = make_codec("standard", (192, 256), (48, 64))
+    targets, _ = codec.encode(joints, torch.ones(3, 5))
+    loops = [plain.encode_standard(person, (48, 64), 4.0, 2.0) for person in joints.numpy()]
+    assert torch.allclose(targets, torch.from_numpy(np.stack(loops)), atol=1e-6)
+    codec = make_codec("dark", (192, 256), (48, 64))
+    maps = codec.encode(joints, torch.ones(3, 5))[0] + 0.01 * torch.rand(3, 5, 64, 48)
+    decoded, _ = codec.decode(maps)
+    assert torch.allclose(decoded, 4 * torch.from_numpy(plain.decode_dark(maps.numpy())), atol=1e-3)
+
+
+def test_data_benchmark(people, tmp_path, monkeypatch):
+    out, config = tmp_path / "d.json", ROOT / "configs/synthetic/quickstart.yaml"
+    run_benchmark(monkeypatch, "data", "--cfg", config, "--rounds", 1, "--json", out, "DATASET.ROOT", people)
+    rows = json.loads(out.read_text())
+    assert [row["set"] for row in rows] == ["train", "test, ground_truth boxes", "test, detector boxes"]
+    assert all(row["ratio"] > 0.5 and row["times_as_fast"] > 0 for row in rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,10 @@ def _measure(name: str, dataset: CropDataset, rounds: int) -> dict[str, Any]:
         image = None
         for i, matrix in enumerate(matrices):
             if fresh[i]:
-                seconds, image = _timed(lambda i=i: cv2.imdecode(jpegs[images[i]], cv2.IMREAD_COLOR_RGB))
+                seconds, image = _timed(partial(cv2.imdecode, jpegs[images[i]], cv2.IMREAD_COLOR_RGB))
                 decode += seconds
-            warp += _timed(lambda x=image, m=matrix: cv2.warpAffine(x, m, dataset.input_size, dst=crop))[0]
-        sample = sum(_timed(lambda key=key: dataset[key])[0] for key in keys)
+            warp += _timed(partial(cv2.warpAffine, image, matrix, dataset.input_size, dst=crop))[0]
+        sample = sum(_timed(partial(dataset.__getitem__, key))[0] for key in keys)
         plain = _timed(lambda: [_plain_sample(*one, dataset.input_size) for one in zip(paths, matrices, strict=True)])
         if number >= 0:
             for what, seconds in (("decode", decode), ("warp", warp), ("sample", sample), ("plain", plain[0])):
@@ -80,7 +81,8 @@ def _path(dataset: CropDataset, image: int) -> Path:
 
 
 def _plain_sample(path: Path, matrix: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
-    image = cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION), cv2.COLOR_BGR2RGB)
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    assert image is not None
     crop = torch.from_numpy(cv2.warpAffine(image, matrix, size)).permute(2, 0, 1).contiguous().float().div(255)
     return crop.sub_(0.45).div_(0.22)
 

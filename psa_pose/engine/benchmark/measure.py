@@ -40,9 +40,10 @@ def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
 
 
 def peak_memory(work: Work, device: torch.device) -> int:
-    """Bytes at the highest point that PyTorch's allocator holds during the work, beyond what it held before.
+    """Bytes that PyTorch's allocator holds at the highest point of the work, beyond the lowest point before it.
 
-    On a CPU the allocator's events are replayed from the profiler; what a library allocates by itself is not seen.
+    On a CPU the allocator's events are replayed from the profiler; what a library allocates by itself is not seen. On a
+    GPU the lowest point is the start: what the work frees first, such as old gradients, is not counted.
     """
     work()
     gc.collect()
@@ -58,11 +59,12 @@ def peak_memory(work: Work, device: torch.device) -> int:
     assert recorded.profiler is not None
     assert recorded.profiler.kineto_results is not None
     events = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
-    held = highest = 0
+    held = lowest = rise = 0
     for event in sorted(events, key=lambda e: e.start_ns()):
         held += event.nbytes()
-        highest = max(highest, held)
-    return highest
+        lowest = min(lowest, held)
+        rise = max(rise, held - lowest)
+    return rise
 
 
 def format_records(records: Sequence[Mapping[str, Any]]) -> str:

@@ -15,7 +15,7 @@ def encode_standard(joints: np.ndarray, size: tuple[int, int], stride: float, si
         x, y = (int(c / stride + 0.5) for c in joint)
         if not (-reach <= x < width + reach and -reach <= y < height + reach):
             continue
-        axis = np.arange(0, 2 * reach + 1, 1, np.float32)
+        axis = np.arange(2 * reach + 1, dtype=np.float32)
         patch = np.exp(-((axis - reach) ** 2 + (axis[:, None] - reach) ** 2) / (2 * sigma**2))
         left, right = max(0, x - reach), min(width, x + reach + 1)
         top, bottom = max(0, y - reach), min(height, y + reach + 1)

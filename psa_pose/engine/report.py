@@ -1,0 +1,88 @@
+"""The HTML report of one evaluation: figures from the result list, pictures from the images, maps from the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from yacs.config import CfgNode
+
+from psa_pose.checkpoints import write_whole
+from psa_pose.data.coco import Annotations
+from psa_pose.data.loader import collate
+from psa_pose.engine.evaluate import Predictor
+from psa_pose.engine.pictures import PictureSource
+from psa_pose.evaluation.curves import curves_of
+from psa_pose.evaluation.diagnosis import keypoint_rows, kind_rows, locate
+from psa_pose.evaluation.examples import Example, error_examples, nearest_found, score_examples, worst_persons
+from psa_pose.evaluation.matching import area_groups, match, pairs_of
+from psa_pose.evaluation.page import Figure, Report, render
+from psa_pose.evaluation.persons import Found, annotated_persons, found_persons
+from psa_pose.evaluation.report import Evaluation
+from psa_pose.evaluation.significance import bootstrap, intervals
+from psa_pose.evaluation.taxonomy import diagnose
+from psa_pose.geometry import Grid
+from psa_pose.skeleton import Skeleton
+from psa_pose.visualization.draw import overlay_heatmap
+
+WORST, PER_KIND = 8, 4
+
+
+def write_report(
+    path: Path,
+    cfg: CfgNode,
+    title: str,
+    evaluation: Evaluation,
+    results: Sequence[dict[str, Any]],
+    annotations: Annotations,
+    skeleton: Skeleton,
+    grid: Grid,
+    predictor: Predictor | None,
+) -> None:
+    """Write one self-contained page. predictor: shows its maps on the annotated boxes; None: pictures without maps."""
+    sigmas = np.array(skeleton.sigmas)
+    annotated = annotated_persons(annotations.content, skeleton.num_joints)
+    found = found_persons(results, annotated)
+    pairs = pairs_of(annotated, found, sigmas)
+    matches = match(annotated, found, pairs, area_groups(annotated, found))
+    located = locate(annotated, found, pairs, sigmas)
+    taxonomy = diagnose(annotated, found, sigmas, skeleton.flip_order)
+    source = PictureSource(cfg, annotations, annotated, skeleton, grid)
+    nearest = nearest_found(located, pairs)
+    examples = {"Worst persons": worst_persons(located, nearest, WORST)}
+    for kind, rows in error_examples(located, nearest, found, taxonomy, PER_KIND).items():
+        examples[f"Examples: {kind}"] = rows
+    examples["Examples: score"] = score_examples(annotated, pairs, found, PER_KIND)
+    maps = ", the heatmaps of the network on this crop" if predictor else ""
+    report = Report(
+        title=title,
+        evaluation=evaluation,
+        intervals=intervals(evaluation.stats, bootstrap(matches)),
+        precision=curves_of(matches).precision[0],
+        keypoints=keypoint_rows(located, skeleton.names),
+        kinds=kind_rows(annotated, found, sigmas),
+        taxonomy=taxonomy,
+        figures={heading: _figures(source, rows, found, predictor) for heading, rows in examples.items()},
+        pictures_show=f"Pictures, from left to right: annotated joints, found joints{maps}. The person's left is "
+        "orange, the right blue.",
+    )
+    write_whole(path, lambda file: file.write(render(report).encode()))
+
+
+def _figures(
+    source: PictureSource, examples: Sequence[Example], found: Found, predictor: Predictor | None
+) -> list[Figure]:
+    """Crops around the annotated boxes, or around the found joints where nobody is annotated, with what was found."""
+    figures = []
+    for example, sample in source.samples(examples, found):
+        batch = collate([sample])
+        maps = None if predictor is None else predictor(batch)[2]
+        crop = source.crop(batch, found, example.found, maps)
+        caption = f"{example.caption}{'; ' + sample.problem if sample.problem else ''}"
+        pictures = [source.draw_truth(crop), source.draw_answer(crop)]
+        figures.append(
+            Figure(caption, pictures if maps is None else [*pictures, overlay_heatmap(crop.image, crop.maps)])
+        )
+    return figures

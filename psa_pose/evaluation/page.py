@@ -1,0 +1,219 @@
+"""One evaluation as one HTML page: everything inline, nothing fetched, readable on a phone."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from psa_pose.evaluation import svg
+from psa_pose.evaluation.comparison import Comparison
+from psa_pose.evaluation.curves import RECALLS, STATS
+from psa_pose.evaluation.examples import KIND_TEXT
+from psa_pose.evaluation.protocol import fingerprint
+from psa_pose.evaluation.report import BOXES, Evaluation
+from psa_pose.evaluation.significance import Estimate
+from psa_pose.evaluation.taxonomy import JOINT_KINDS, Taxonomy
+from psa_pose.visualization.draw import jpeg_bytes
+
+STYLE = """
+:root{color-scheme:light}body{font:16px/1.45 system-ui,sans-serif;margin:0 auto;max-width:60rem;padding:0 .8rem 3rem;
+color:#1a1a1a;background:#fff}h1{font-size:1.35rem;overflow-wrap:anywhere}h2{font-size:1.1rem;margin-top:2rem;
+border-bottom:1px solid #ccc}.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;
+font-size:.92rem}td,th{padding:.2rem .55rem;text-align:right;white-space:nowrap;border-bottom:1px solid #e4e4e4}
+td:first-child,th:first-child{text-align:left;white-space:normal}
+svg{width:100%;max-width:640px;height:auto;font:12px system-ui,sans-serif}
+.figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,19rem),1fr));gap:1rem}figure{margin:0}
+.strip{display:flex;gap:3px}.strip img{width:0;flex:1 1 0;min-width:0;height:auto}figcaption{font-size:.85rem}
+.note{color:#444;font-size:.9rem}@media(max-width:40rem){svg{font-size:17px}td,th{padding:.2rem .35rem}}
+"""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Pictures (H, W, 3) uint8 RGB of one person, side by side, with what there is to say about it."""
+
+    caption: str
+    pictures: Sequence[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a page shows. title: the model. precision (T, 101): of all persons. figures: heading -> them."""
+
+    title: str
+    evaluation: Evaluation
+    intervals: dict[str, Estimate]
+    precision: np.ndarray
+    keypoints: list[dict[str, Any]]
+    kinds: list[dict[str, Any]]
+    taxonomy: Taxonomy
+    figures: dict[str, list[Figure]] = field(default_factory=dict)
+    pictures_show: str = ""
+
+
+@dataclass(frozen=True)
+class ComparisonReport:
+    """What a page of two models shows; names and evaluations of both; figures: heading -> them."""
+
+    names: tuple[str, str]
+    evaluations: tuple[Evaluation, Evaluation]
+    comparison: Comparison
+    warnings: list[str]
+    figures: dict[str, list[Figure]]
+    pictures_show: str
+
+
+def render(report: Report) -> str:
+    """The page's text."""
+    protocol = _protocol(report.evaluation)
+    body = [
+        f"<h1>{escape(report.title)}</h1><p>{escape(protocol)}</p>",
+        _statistics(report),
+        _curves(report),
+        _keypoints(report),
+        _kinds(report),
+        _errors(report),
+        *(_figures(heading, figures) for heading, figures in report.figures.items()),
+        _note(report.pictures_show),
+    ]
+    return _page(f"{report.title}: {protocol}", body)
+
+
+def render_comparison(report: ComparisonReport) -> str:
+    """The page's text."""
+    comparison = report.comparison
+    rows = [
+        [name, *(f"{100 * stats[name]:.1f}" for stats in comparison.stats), f"{100 * d.value:+.2f}",
+         f"{100 * d.low:+.2f} to {100 * d.high:+.2f}", f"{d.p_value:.3f}"]
+        for name, d in comparison.differences.items()
+    ]  # fmt: skip
+    keypoints = comparison.keypoints
+    chart = svg.bars(
+        [row["keypoint"] for row in keypoints], [row["difference"] for row in keypoints], "change of mean OKS", ""
+    )
+    sides = [
+        f"<li>{what}: {escape(name)} ({escape(_protocol(e))})"
+        for what, name, e in zip(("first", "second"), report.names, report.evaluations, strict=True)
+    ]
+    body = [
+        f"<h1>Two models on the same persons</h1><ul>{''.join(sides)}</ul>",
+        *(f"<p><b>{escape(warning)}</b></p>" for warning in report.warnings),
+        "<h2>COCO statistics, percent</h2>",
+        _table(["", "first", "second", "difference", "95 % interval", "p"], rows),
+        _note("Paired bootstrap over images; p is two-sided."),
+        f"<h2>Second minus first: mean OKS of each keypoint, percent</h2>{chart}",
+        _note("Blue: the second is better; orange: the first is."),
+        *(_figures(heading, figures) for heading, figures in report.figures.items()),
+        _note(report.pictures_show),
+    ]
+    return _page("Two models compared", body)
+
+
+def _page(title: str, body: Sequence[str]) -> str:
+    head = [
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>",
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
+    ]
+    return "\n".join([*head, *body, "</body></html>"])
+
+
+def _protocol(e: Evaluation) -> str:
+    return f"{BOXES[e.protocol]} boxes, {e.split}, {_flip(e)}, {e.persons:,} persons, {e.images:,} images"
+
+
+def _flip(e: Evaluation) -> str:
+    return {True: "with flip", False: "without flip", None: "flip not stated"}[e.flip]
+
+
+def _statistics(report: Report) -> str:
+    rows = []
+    for name in STATS:
+        value = report.evaluation.stats[name]
+        interval = report.intervals.get(name)
+        span = f"{100 * interval.low:.1f} to {100 * interval.high:.1f}" if interval else "-"
+        rows.append([name, "-" if value < 0 else f"{100 * value:.1f}", span])
+    looks = fingerprint(report.evaluation.stats)
+    words = f"AR - AP and APL - APM look like {BOXES[looks]} boxes." if looks else (
+        "AR - AP and APL - APM do not tell which boxes were used.")  # fmt: skip
+    note = f"95 % interval: bootstrap over images. {words}"
+    return f"<h2>COCO statistics, percent</h2>{_table(['', 'value', '95 % interval'], rows)}{_note(note)}"
+
+
+def _curves(report: Report) -> str:
+    chosen = [(f"OKS {t:g}", report.precision[i]) for i, t in ((0, 0.5), (5, 0.75), (8, 0.9))]
+    lines = [(name, values.tolist()) for name, values in chosen if values[0] >= 0]
+    chart = svg.curves(RECALLS.tolist(), lines, "precision over recall", ("recall", "precision"))
+    return f"<h2>Precision and recall, all persons</h2>{chart}"
+
+
+def _keypoints(report: Report) -> str:
+    rows = report.keypoints
+    chart = svg.bars([r["keypoint"] for r in rows], [r["oks"] for r in rows], "mean OKS of each keypoint", "")
+    keys = [key for key in rows[0] if key.startswith("pck")]
+    header = ["keypoint", "labelled", "OKS", *(k.replace("pck", "PCK") for k in keys), "median px", "of size"]
+    cells = [
+        [r["keypoint"], f"{r['labelled']:,}", _percent(r["oks"]), *(_percent(r[k]) for k in keys),
+         "-" if r["median_px"] is None else f"{r['median_px']:.2f}", _percent(r["median_of_size"], 2)]
+        for r in rows
+    ]  # fmt: skip
+    note = (
+        "Mean OKS of the joint and PCK (error within this share of the longer side of the annotated box) over all "
+        "labelled joints, those of persons whom nobody found counting 0; median error of those found, also as a "
+        "percentage of the square root of the person's area."
+    )
+    return f"<h2>Keypoints, percent</h2>{chart}{_table(header, cells)}{_note(note)}"
+
+
+def _kinds(report: Report) -> str:
+    rows = [[f"{r['by']}: {r['group']}", f"{r['persons']:,}", _percent(r["AP"])] for r in report.kinds]
+    note = "Found persons that match nobody count against every group but those of area."
+    return f"<h2>AP of kinds of persons, percent</h2>{_table(['', 'persons', 'AP'], rows)}{_note(note)}"
+
+
+def _errors(report: Report) -> str:
+    taxonomy = report.taxonomy
+    chart = svg.bars(list(taxonomy.gains), list(taxonomy.gains.values()), "AP given back by each kind of error", "AP")
+    total = max(1, sum(taxonomy.counts.values()))
+    rows = [[name, f"{taxonomy.counts[name]:,}", f"{100 * taxonomy.counts[name] / total:.1f}"] for name in JOINT_KINDS]
+    rows += [["found persons in the background", f"{taxonomy.background.sum():,}", "-"]]
+    rows += [["persons whom nobody found", f"{taxonomy.missed.sum():,}", "-"]]
+    text = "".join(f"<li><b>{escape(kind)}</b>: {escape(words)}" for kind, words in KIND_TEXT.items())
+    return (
+        f"<h2>Kinds of errors, and the AP that each would give back alone</h2>{chart}"
+        f"{_table(['joints of found persons', 'number', '%'], rows)}<ul class='note'>{text}</ul>"
+    )
+
+
+def _figures(heading: str, figures: list[Figure]) -> str:
+    body = "".join(
+        f"<figure><div class='strip'>{''.join(map(_img, f.pictures))}</div>"
+        f"<figcaption>{escape(f.caption)}</figcaption></figure>"
+        for f in figures
+    )
+    return f"<h2>{escape(heading)}</h2><div class='figures'>{body or 'none'}</div>"
+
+
+def _img(picture: np.ndarray) -> str:
+    height, width = picture.shape[:2]
+    data = base64.b64encode(jpeg_bytes(picture)).decode()
+    return f"<img alt='' width='{width}' height='{height}' src='data:image/jpeg;base64,{data}'>"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<div class='wide'><table><tr>{head}</tr>{body}</table></div>"
+
+
+def _note(text: str) -> str:
+    return f"<p class='note'>{escape(text)}</p>"
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{100 * value:.{digits}f}"

@@ -1,0 +1,46 @@
+"""The scripts as a user starts them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(script, *arguments):
+    command = [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def test_jittered_boxes_are_read_as_detections(people, tmp_path):
+    annotations, out = people / "annotations/person_keypoints_val2017.json", tmp_path / "boxes.json"
+    answer = run("jitter_boxes.py", "--annotations", annotations, "--out", out, "--per-image", 20)
+    assert answer.returncode == 0, answer.stderr
+    boxes = json.loads(out.read_text())
+    images = {box["image_id"] for box in boxes}
+    assert len(boxes) == 20 * len(images)
+    assert images <= {image["id"] for image in json.loads(annotations.read_text())["images"]}
+    assert all(min(box["bbox"][2:]) > 0 and 0 < box["score"] <= 1 for box in boxes)
+    # Consecutive boxes are of one image, so that it is decoded once.
+    assert [box["image_id"] for box in boxes] == sorted(box["image_id"] for box in boxes)
+
+
+def test_study_trains_tests_tabulates_and_goes_on(people, tmp_path):
+    tiny = ["DATASET.ROOT", people, "MODEL.WIDTH", 8, "MODEL.HEAD_CHANNELS", 8, "TRAIN.EPOCHS", 1, "LOADER.WORKERS", 0]
+    arguments = ["--rows", "none", "psa_p:fig2", "--seeds", 0, 1, "--out", tmp_path / "study", *tiny]
+    first = run("study_attention.py", *arguments)
+    assert first.returncode == 0, first.stderr
+    study = json.loads((tmp_path / "study/study.json").read_text())
+    assert study["table"].keys() == {"none", "psa_p:fig2"}
+    assert study["table"]["none"]["gates"] == {}
+    gates = study["table"]["psa_p:fig2"]["gates"]
+    assert len(gates) == 8
+    assert all(value > 0 for value in gates.values())
+    assert {len(runs) for runs in study["runs"].values()} == {2}
+    again = run("study_attention.py", *arguments)
+    assert "persons/s" not in again.stdout
+    assert again.stdout.splitlines()[-5:] == first.stdout.splitlines()[-5:]
+    other = run("study_attention.py", *arguments, "TRAIN.BATCH_SIZE", 8)
+    assert other.returncode == 2
+    assert "another config" in other.stderr

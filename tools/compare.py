@@ -1,0 +1,37 @@
+"""Is one model better than another: python tools/compare.py A_results.json B_results.json"""
+
+import argparse
+from pathlib import Path
+
+from psa_pose.config import load_config
+from psa_pose.errors import run_tool
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Paired comparison of two COCO keypoint result files: differences of every statistic with "
+        "bootstrap intervals and p-values, and the keypoints and images that moved most."
+    )
+    parser.add_argument("first", type=Path, help="result file, as tools/test.py writes it, or anybody's")
+    parser.add_argument("second", type=Path, help="the other one, on the same images")
+    parser.add_argument("--annotations", type=Path, help="annotation file, where none is named beside the results")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the images (%(default)s)")
+    parser.add_argument("--json", type=Path, help="also write everything to this file")
+    parser.add_argument("--report", type=Path, help="also write an HTML page with the persons that moved most")
+    parser.add_argument("--cfg", type=Path, help="config whose images and crops the page shows; with --report")
+    parser.add_argument("overrides", nargs="*", metavar="KEY value", help="config keys to change, e.g. DATASET.ROOT F")
+    args = parser.parse_intermixed_args()
+    if args.resamples < 10:
+        parser.error("--resamples must be at least 10")
+
+    if bool(args.report) != bool(args.cfg):
+        parser.error("--report and --cfg go together")
+    config = load_config(args.cfg, args.overrides) if args.cfg else None
+
+    from psa_pose.engine.compare import run_compare
+
+    run_compare(args.first, args.second, args.annotations, args.resamples, args.json, page=args.report, cfg=config)
+
+
+if __name__ == "__main__":
+    run_tool(main)
