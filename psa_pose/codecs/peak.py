@@ -45,9 +45,14 @@ def window(maps: Tensor, x: Tensor, y: Tensor, radius: int) -> Tensor:
     """The (N, 2 radius + 1, 2 radius + 1) float32 values around (x, y) of (N, h, w) maps, 0 outside the map."""
     height, width = maps.shape[1:]
     step = torch.arange(-radius, radius + 1, device=maps.device)
-    xs, ys = (x[:, None] + step)[:, None, :], (y[:, None] + step)[:, :, None]
-    values = take(maps, xs.clamp(0, width - 1), ys.clamp(0, height - 1))
-    return values.mul_((xs >= 0) & (xs < width)).mul_((ys >= 0) & (ys < height))
+    # Beyond the left or right border an index is of the row before or after, beyond the top or bottom it is clamped:
+    # what stands there is multiplied by 0.
+    index = (y * width + x)[:, None] + (step[:, None] * width + step).flatten()
+    values = maps.flatten(1).gather(1, index.clamp_(0, height * width - 1)).float()
+    xs, ys = x[:, None] + step, y[:, None] + step
+    inside_x, inside_y = ((xs >= 0) & (xs < width)).float(), ((ys >= 0) & (ys < height)).float()
+    side = 2 * radius + 1
+    return values.view(-1, side, side).mul_(inside_y[:, :, None]).mul_(inside_x[:, None, :])
 
 
 def gaussian_kernel(size: int) -> list[float]:

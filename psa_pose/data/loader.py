@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from psa_pose.data.dataset import CropDataset, Sample
 
@@ -35,34 +35,65 @@ class ShuffledBatches(Sampler[list[Key]]):
 
     Step s of all processes together sees rows order[s * B * world : (s + 1) * B * world], whatever the world size; the
     order's start is repeated at its end until every process has an equal share, so that none waits for another.
+    images: the image of each person, to keep the persons of an image together, so that one decode serves them; images
+    are then in random order, and so are the persons of each.
     epoch and first are set between epochs: the next one to take, and the batches of it that were taken before.
     """
 
-    def __init__(self, persons: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        persons: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        images: np.ndarray | None = None,
+    ) -> None:
         self.persons, self.batch_size, self.seed = persons, batch_size, seed
         self.rank, self.world_size = rank, world_size
+        self.images = images
         self.epoch = self.first = 0
 
     def __len__(self) -> int:
         return -(-self.persons // (self.batch_size * self.world_size))
 
     def __iter__(self) -> Iterator[list[Key]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.persons)
-        share = np.resize(order, -(-self.persons // self.world_size) * self.world_size)[self.rank :: self.world_size]
-        for start in range(self.first * self.batch_size, len(share), self.batch_size):
-            yield [(self.epoch, int(row)) for row in share[start : start + self.batch_size]]
+        generator = np.random.default_rng((self.seed, self.epoch))
+        order = generator.permutation(self.persons)
+        if self.images is not None:
+            order = together(order, self.images, generator)
+        everyone = np.resize(order, -(-self.persons // self.world_size) * self.world_size)
+        step = self.batch_size * self.world_size
+        for start in range(self.first * step, len(everyone), step):
+            # Neighbours stay on one process: they may be of one image.
+            share = np.split(everyone[start : start + step], self.world_size)[self.rank]
+            yield [(self.epoch, int(row)) for row in share]
+
+
+def together(order: np.ndarray, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """An order of persons (N,) changed so that those of one image follow each other, the images in a new random order.
+
+    images: (N,) the image of each person.
+    """
+    _, image = np.unique(images, return_inverse=True)
+    place = generator.permutation(image.max() + 1)
+    return order[np.argsort(place[image[order]], kind="stable")]
 
 
 class OrderedBatches(Sampler[list[Key]]):
     """The order of evaluation: each person exactly once, batches of neighbours, a run of whole batches per process.
 
-    The batches are the same whatever the world size, so that a person's result is too, to the last digit.
+    The batches are the same whatever the world size and the number of workers, so that a person's result is too, to the
+    last digit. A loader hands batch i to worker i mod `workers`; the order is such that each worker gets a run of
+    neighbours, and an image is decoded once for its boxes also where they lie in two batches.
     """
 
-    def __init__(self, persons: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, persons: int, batch_size: int, rank: int = 0, world_size: int = 1, workers: int = 0) -> None:
         starts = range(0, persons, batch_size)
         share = starts[len(starts) * rank // world_size : len(starts) * (rank + 1) // world_size]
-        self.batches = [[(0, row) for row in range(s, min(s + batch_size, persons))] for s in share]
+        runs = np.array_split(np.array(share, int), max(workers, 1))
+        dealt = [int(run[i]) for i in range(len(runs[0])) for run in runs if i < len(run)]
+        self.batches = [[(0, row) for row in range(s, min(s + batch_size, persons))] for s in dealt]
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -74,10 +105,11 @@ class OrderedBatches(Sampler[list[Key]]):
 def make_loader(dataset: CropDataset, batches: Sampler[list[Key]], workers: int, pin_memory: bool) -> DataLoader:
     """A loader of `Batch`; its workers live as long as it does."""
     return DataLoader(
-        dataset,
+        _Batches(dataset),
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=collate,
+        # A batch is already made whole, see below.
+        collate_fn=_as_it_is,
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
         persistent_workers=workers > 0,
@@ -86,10 +118,35 @@ def make_loader(dataset: CropDataset, batches: Sampler[list[Key]], workers: int,
     )
 
 
-def collate(samples: list[Sample]) -> Batch:
-    """Stack samples into one batch of tensors."""
-    crops, joints, visible, matrices, rows, problems = zip(*samples, strict=True)
-    return Batch(_stack(crops), _stack(joints), _stack(visible), _stack(matrices), torch.tensor(rows), problems)
+class _Batches(Dataset):
+    """What a loader asks for whole batches."""
+
+    def __init__(self, dataset: CropDataset) -> None:
+        self.dataset = dataset
+
+    def __getitems__(self, keys: list[Key]) -> Batch:
+        return make_batch(self.dataset, keys)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def make_batch(dataset: CropDataset, keys: Sequence[Key]) -> Batch:
+    """The samples of (epoch, row) keys as one batch; each crop is written where it stays."""
+    width, height = dataset.input_size
+    crops = torch.empty((len(keys), height, width, 3), dtype=torch.uint8)
+    return _batch(crops, [dataset.sample(key, crop) for key, crop in zip(keys, crops.numpy(), strict=True)])
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Samples that are there already, as one batch of tensors."""
+    return _batch(_stack([sample.crop for sample in samples]), samples)
+
+
+def _batch(crops: torch.Tensor, samples: Sequence[Sample]) -> Batch:
+    _, joints, visible, matrices, rows, problems = zip(*samples, strict=True)
+    return Batch(crops, _stack(joints), _stack(visible), _stack(matrices), torch.tensor(rows), problems)
 
 
 def _stack(arrays: Sequence[np.ndarray]) -> torch.Tensor:

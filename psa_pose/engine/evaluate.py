@@ -90,8 +90,9 @@ def predict_persons(
 ) -> tuple[Predictions | None, list[Crop]]:
     """Every person of a test set, predicted once by all processes together, and a few crops: main process only."""
     dataset = test_set.dataset
-    batches = OrderedBatches(len(dataset), cfg.TEST.BATCH_SIZE, distributed.rank(), distributed.world_size())
-    loader = make_loader(dataset, batches, cfg.LOADER.WORKERS, pin_memory=False)
+    rank, world, workers = distributed.rank(), distributed.world_size(), cfg.LOADER.WORKERS
+    batches = OrderedBatches(len(dataset), cfg.TEST.BATCH_SIZE, rank, world, workers)
+    loader = make_loader(dataset, batches, workers, pin_memory=torch.cuda.is_available())
     rows, joints, scores, problems = [], [], [], []
     crops: list[Crop] = []
     for batch in tqdm(loader, desc=f"test, {test_set.protocol} boxes", leave=False, disable=not show_bar()):
@@ -111,16 +112,18 @@ def predict_persons(
 
 def _together(test_set: TestSet, skeleton: Skeleton, parts: list[tuple]) -> Predictions:
     dataset, persons = test_set.dataset, test_set.dataset.persons
-    rows = np.concatenate([part[0] for part in parts])
-    if len(np.unique(rows)) != len(rows):
+    taken = np.concatenate([part[0] for part in parts])
+    # Batches come in an order of the loader's; the results' order is that of the persons.
+    rows, order = np.unique(taken, return_index=True)
+    if len(rows) != len(taken):
         raise AssertionError("a person was predicted twice")
     K = skeleton.num_joints
     return Predictions(
         image_ids=persons.image_ids[persons.image[rows]],
         box_scores=persons.scores[rows],
         areas=dataset.regions[rows].prod(1),
-        joints=np.concatenate([np.zeros((0, K, 2)), *(j for part in parts for j in part[1])]),
-        keypoint_scores=np.concatenate([np.zeros((0, K)), *(s for part in parts for s in part[2])]),
+        joints=np.concatenate([np.zeros((0, K, 2)), *(j for part in parts for j in part[1])])[order],
+        keypoint_scores=np.concatenate([np.zeros((0, K)), *(s for part in parts for s in part[2])])[order],
     )
 
 

@@ -17,6 +17,7 @@ from psa_pose import distributed
 from psa_pose.checkpoints import load_weights
 from psa_pose.codecs import Codec
 from psa_pose.codecs.build import build_codec
+from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.build import TestSet, build_test_sets, build_train_set
 from psa_pose.data.dataset import CropDataset
 from psa_pose.data.loader import ShuffledBatches, make_loader
@@ -30,7 +31,7 @@ from psa_pose.engine.test import check_same_input
 from psa_pose.engine.watch import RecordLog
 from psa_pose.models import build_model
 from psa_pose.predict import Normalization
-from psa_pose.skeleton import COCO
+from psa_pose.skeleton import Skeleton
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Run:
     folder: Path
     log: RunLog
     device: torch.device
+    skeleton: Skeleton
     codec: Codec
     model: nn.Module
     network: nn.Module
@@ -70,13 +72,13 @@ def prepared_run(cfg: CfgNode, device: torch.device, before: dict[str, Any] | No
     folder, source, said = Path(cfg.OUTPUT_DIR), Path(cfg.OUTPUT_DIR) / LAST, list[str]()
     torch.manual_seed(cfg.SEED)
     check_device(cfg, device)
-    codec = build_codec(cfg)
+    codec, skeleton = build_codec(cfg), build_skeleton(cfg)
     model = build_model(cfg).to(device)
-    dataset = build_train_set(cfg, COCO, codec.grid, said.append)
-    test_set = build_test_sets(cfg, COCO, codec.grid, said.append, "ground_truth")[0]
-    batches = ShuffledBatches(
-        len(dataset), cfg.TRAIN.BATCH_SIZE, cfg.SEED, distributed.rank(), distributed.world_size()
-    )
+    dataset = build_train_set(cfg, skeleton, codec.grid, said.append)
+    test_set = build_test_sets(cfg, skeleton, codec.grid, said.append, "ground_truth")[0]
+    images = dataset.persons.image if cfg.LOADER.GROUP_IMAGES else None
+    rank, world = distributed.rank(), distributed.world_size()
+    batches = ShuffledBatches(len(dataset), cfg.TRAIN.BATCH_SIZE, cfg.SEED, rank, world, images)
     if before is None:
         load_pretrained(cfg, model, said.append)
     if cfg.TRAIN.SYNC_BATCHNORM and distributed.world_size() > 1:
@@ -87,7 +89,7 @@ def prepared_run(cfg: CfgNode, device: torch.device, before: dict[str, Any] | No
     average = MovingAverage(model, cfg.TRAIN.EMA) if cfg.TRAIN.EMA else None
     progress = None
     if before is not None:
-        check_same_input(cfg, before, source)
+        check_same_input(cfg, skeleton, before, source)
         said.append(load_weights(model, trained_weights(before), source))
         if average:
             load_weights(average.model, before["model"], source)
@@ -110,6 +112,7 @@ def prepared_run(cfg: CfgNode, device: torch.device, before: dict[str, Any] | No
                 folder=folder,
                 log=log,
                 device=device,
+                skeleton=skeleton,
                 codec=codec,
                 model=model,
                 network=wrap(cfg, model, device),
@@ -139,6 +142,7 @@ def introduce(run: Run) -> None:
         f"model {cfg.MODEL.NAME}, attention {cfg.MODEL.ATTENTION.NAME}, codec {cfg.CODEC.NAME}: "
         f"{parameters:.3f} M parameters"
     )
+    run.log.say(run.skeleton.describe())
     run.log.say(
         f"training on {run.batches.persons:,} persons, testing on {len(run.test_set.dataset):,} of {run.test_set.split}"
     )

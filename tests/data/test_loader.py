@@ -1,12 +1,16 @@
 import itertools
+import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from psa_pose.data import dataset as dataset_module
 from psa_pose.data.build import build_test_sets, build_train_set
-from psa_pose.data.loader import OrderedBatches, ShuffledBatches, make_loader
+from psa_pose.data.images import read_image
+from psa_pose.data.loader import OrderedBatches, ShuffledBatches, collate, make_batch, make_loader
 from psa_pose.errors import DataError
 from psa_pose.skeleton import COCO
 
@@ -50,6 +54,93 @@ def test_evaluation_takes_every_person_once_in_the_same_batches(world_size):
     shares = [rows(OrderedBatches(23, 4, rank, world_size)) for rank in range(world_size)]
     assert flat(shares) == rows(OrderedBatches(23, 4))
     assert flat(flat(shares)) == list(range(23))
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_persons_of_an_image_stay_together_when_asked(world_size):
+    images = np.random.default_rng(0).integers(0, 9, 40)
+    shares = [ShuffledBatches(40, 8 // world_size, 5, rank, world_size, images) for rank in range(world_size)]
+    order = [row for step in zip(*map(rows, shares), strict=True) for row in flat(step)]
+    assert sorted(order) == list(range(40))
+    seen = images[order]
+    assert (np.diff(seen) != 0).sum() == len(np.unique(images)) - 1
+    for share in shares:
+        share.epoch = 1
+    again = [row for step in zip(*map(rows, shares), strict=True) for row in flat(step)]
+    assert list(images[again]) != list(seen)
+    within = [[r for r in o if images[r] == seen[0]] for o in (order, again)]
+    assert sorted(within[0]) == sorted(within[1])
+    late = ShuffledBatches(40, 8 // world_size, 5, 0, world_size, images)
+    late.epoch, late.first = 1, 2
+    assert rows(late) == rows(shares[0])[2:]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_an_image_is_decoded_once_for_its_boxes_whatever_the_number_of_workers(
+    tiny_config, people, tmp_path, monkeypatch, workers
+):
+    """Each worker has its own copy of the data set and takes every `workers`-th batch."""
+    write_boxes(people, tmp_path / "boxes.json", per_image=7)
+    cfg = tiny_config("DATASET.TEST_DETECTIONS", str(tmp_path / "boxes.json"))
+    decoded = []
+    monkeypatch.setattr(
+        dataset_module, "read_image", lambda path, *more: decoded.append(path) or read_image(path, *more)
+    )
+    taken = []
+    for worker in range(workers):
+        dataset = build_test_sets(cfg, COCO, "unbiased", lambda _: None, "detector")[0].dataset
+        batches = OrderedBatches(len(dataset), 4, workers=workers)
+        for batch in list(batches)[worker::workers]:
+            taken += make_batch(dataset, batch).rows.tolist()
+    assert sorted(taken) == list(range(len(dataset)))
+    images = len(np.unique(dataset.persons.image))
+    assert len(taken) == 7 * images
+    assert images <= len(decoded) <= images + workers - 1
+
+
+def write_boxes(people, out, per_image):
+    content = json.loads((people / "annotations/person_keypoints_val2017.json").read_text())
+    first = {a["image_id"]: a["bbox"] for a in content["annotations"]}
+    one = {"category_id": 1, "score": 0.5}
+    out.write_text(json.dumps([{"image_id": i, "bbox": b, **one} for i, b in first.items() for _ in range(per_image)]))
+
+
+def test_results_come_in_the_order_of_the_persons_whatever_the_workers():
+    dealt = rows(OrderedBatches(50, 4, workers=3))
+    assert sorted(flat(dealt)) == list(range(50))
+    # What each of three workers gets, batch by batch, are neighbours.
+    for worker in range(3):
+        mine = flat(dealt[worker::3])
+        assert mine == list(range(mine[0], mine[-1] + 1))
+
+
+def test_a_batch_is_its_samples(tiny_config):
+    dataset = train_set(tiny_config())
+    keys = [(2, 3), (0, 1), (1, 3)]
+    batch, samples = make_batch(dataset, keys), [dataset[key] for key in keys]
+    expected = collate(samples)
+    assert all(torch.equal(a, b) for a, b in zip(batch[:5], expected[:5], strict=True))
+    assert batch.problems == ("", "", "")
+    assert batch.crops.is_contiguous()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory of a process from /proc")
+def test_worker_memory_is_flat_over_a_long_epoch(tiny_config):
+    """100,000 records: what a worker holds after a fifth of them is what it holds at their end."""
+    small = tiny_config("INPUT.SIZE", [32, 32], "INPUT.HEATMAP_SIZE", [8, 8])
+    dataset = train_set(small)
+    many = np.sort(np.random.default_rng(0).integers(0, len(dataset), 100_000))
+    dataset.persons = dataset.persons.select(many)
+    dataset.centers, dataset.regions = dataset.centers[many], dataset.regions[many]
+    iterator = iter(make_loader(dataset, OrderedBatches(len(dataset), 100), 1, pin_memory=False))
+    held = []
+    for number, _ in enumerate(iterator):
+        if number % 100 == 99:
+            pages = Path(f"/proc/{iterator._workers[0].pid}/statm").read_text().split()[1]
+            held.append(int(pages) * 4096 / 2**20)
+    assert len(held) == 10
+    assert max(held) - held[1] < 10, f"MiB: {held}"
 
 
 def test_samples_do_not_depend_on_the_number_of_workers(tiny_config):

@@ -53,7 +53,7 @@ def run_benchmark(monkeypatch, *arguments):
 
 def test_attention_benchmark(tmp_path, monkeypatch, capsys):
     out = tmp_path / "a.json"
-    run_benchmark(monkeypatch, "--rounds", 1, "--batch", 1, "--json", out, "attention", "--names", "psa_p:fig2", "cbam")
+    run_benchmark(monkeypatch, "attention", "--rounds", 1, "--batch", 1, "--json", out, "--names", "psa_p:fig2", "cbam")
     rows = json.loads(out.read_text())
     assert len(rows) == 16
     assert all(row["forward_ms"] > 0 for row in rows)
@@ -115,5 +115,10 @@ def test_data_benchmark(people, tmp_path, monkeypatch):
     out, config = tmp_path / "d.json", ROOT / "configs/synthetic/quickstart.yaml"
     run_benchmark(monkeypatch, "data", "--cfg", config, "--rounds", 1, "--json", out, "DATASET.ROOT", people)
     rows = json.loads(out.read_text())
-    assert [row["set"] for row in rows] == ["train", "test, ground_truth boxes", "test, detector boxes"]
+    assert [row["set"] for row in rows] == [
+        "train",
+        "train, images grouped",
+        "test, ground_truth boxes",
+        "test, detector boxes",
+    ]
     assert all(row["ratio"] > 0.5 and row["times_as_fast"] > 0 for row in rows)

@@ -15,33 +15,39 @@ import torch
 from yacs.config import CfgNode
 
 from psa_pose.codecs.build import build_codec
+from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.build import build_test_sets, build_train_set
 from psa_pose.data.dataset import CropDataset
-from psa_pose.skeleton import COCO
+from psa_pose.data.loader import make_batch, together
+
+BATCH = 32
 
 
 def benchmark_data(cfg: CfgNode, rounds: int) -> list[dict[str, Any]]:
-    """Milliseconds of one sample: training (each person's image decoded anew) and each kind of test boxes in order.
+    """Milliseconds of one sample: training, also with the persons of an image together, and each kind of test boxes.
 
     floor_ms: decoding the JPEG from memory, once for all boxes of an image that follow each other, plus one warp into a
     reused array with the sample's own matrix. plain_ms: as the published loaders work: read, decode and warp for every
     person, then float, normalised and channels first. Whole passes over the persons, in turn; medians.
     """
     cv2.setNumThreads(0)
-    grid = build_codec(cfg).grid
-    sets: dict[str, CropDataset] = {"train": build_train_set(cfg, COCO, grid, print)}
-    for test_set in build_test_sets(cfg, COCO, grid, print, "auto"):
-        sets[f"test, {test_set.protocol} boxes"] = test_set.dataset
-    return [_measure(name, dataset, rounds) for name, dataset in sets.items()]
+    grid, skeleton = build_codec(cfg).grid, build_skeleton(cfg)
+    train = build_train_set(cfg, skeleton, grid, print)
+    generator = np.random.default_rng(0)
+    shuffled = generator.permutation(len(train))
+    grouped = together(shuffled, train.persons.image, generator)
+    answer = [_measure("train", train, shuffled, rounds), _measure("train, images grouped", train, grouped, rounds)]
+    for test_set in build_test_sets(cfg, skeleton, grid, print, "auto"):
+        rows = np.arange(len(test_set.dataset))
+        answer.append(_measure(f"test, {test_set.protocol} boxes", test_set.dataset, rows, rounds))
+    return answer
 
 
-def _measure(name: str, dataset: CropDataset, rounds: int) -> dict[str, Any]:
-    rows = np.arange(len(dataset))
-    if dataset.augmentation is not None:
-        rows = np.random.default_rng(0).permutation(rows)
+def _measure(name: str, dataset: CropDataset, rows: np.ndarray, rounds: int) -> dict[str, Any]:
     keys = [(0, int(row)) for row in rows]
     images = dataset.persons.image[rows]
     jpegs = {i: np.frombuffer(_path(dataset, i).read_bytes(), np.uint8) for i in np.unique(images)}
+    batches = [keys[i : i + BATCH] for i in range(0, len(keys), BATCH)]
     matrices = [dataset[key].matrix for key in keys]
     fresh = [i == 0 or images[i] != images[i - 1] for i in range(len(rows))]
     crop = np.empty((dataset.input_size[1], dataset.input_size[0], 3), np.uint8)
@@ -55,7 +61,7 @@ def _measure(name: str, dataset: CropDataset, rounds: int) -> dict[str, Any]:
                 seconds, image = _timed(partial(cv2.imdecode, jpegs[images[i]], cv2.IMREAD_COLOR_RGB))
                 decode += seconds
             warp += _timed(partial(cv2.warpAffine, image, matrix, dataset.input_size, dst=crop))[0]
-        sample = sum(_timed(partial(dataset.__getitem__, key))[0] for key in keys)
+        sample = sum(_timed(partial(make_batch, dataset, part))[0] for part in batches)
         plain = _timed(lambda: [_plain_sample(*one, dataset.input_size) for one in zip(paths, matrices, strict=True)])
         if number >= 0:
             for what, seconds in (("decode", decode), ("warp", warp), ("sample", sample), ("plain", plain[0])):
