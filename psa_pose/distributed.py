@@ -48,7 +48,12 @@ def process_group(device: torch.device) -> Iterator[None]:
         yield
         return
     gpu = device if device.type == "cuda" else None
-    dist.init_process_group("nccl" if gpu else "gloo", device_id=gpu)
+    store, own_rank, processes = next(dist.rendezvous("env://"))
+    # torchrun keeps one store over its restarts: without names of their own, processes that were started again would
+    # read the addresses of those before them, and wait for the dead.
+    attempt = dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    backend = "nccl" if gpu else "gloo"
+    dist.init_process_group(backend, store=attempt, rank=own_rank, world_size=processes, device_id=gpu)
     try:
         yield
     finally:

@@ -84,11 +84,14 @@ def run_model(args: argparse.Namespace) -> Answer:
 
 
 def read_configs(names: Sequence[str], *common: str) -> dict[str, CfgNode]:
+    """The configs by a short name: the file's, and the changes that not all of them have."""
+    # A list has commas of its own: INPUT.SIZE,[192,256].
+    words = [re.split(r",(?![^\[]*\])", name) for name in names]
+    changes = [list(zip(w[1::2], w[2::2], strict=False)) for w in words]
     configs = {}
-    for name in names:
-        # A list has commas of its own: INPUT.SIZE,[192,256].
-        file, *overrides = re.split(r",(?![^\[]*\])", name)
-        configs[name] = load_config(Path(file), [*common, *overrides])
+    for (file, *overrides), own in zip(words, changes, strict=True):
+        short = [",".join(change) for change in own if not all(change in other for other in changes)]
+        configs[",".join([Path(file).stem, *short])] = load_config(Path(file), [*common, *overrides])
     return configs
 
 

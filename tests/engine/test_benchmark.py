@@ -69,7 +69,7 @@ def test_model_benchmark_compares_with_the_first(tmp_path, monkeypatch, train):
         monkeypatch, "model", plain, f"{config},MODEL.WIDTH,8", "--rounds", 1, "--batch", 1, "--json", out, *train
     )
     first, second = json.loads(out.read_text())
-    assert first["name"] == plain
+    assert (first["name"], second["name"]) == ("quickstart,MODEL.ATTENTION.NAME,none", "quickstart")
     assert first["ratio"] == 1
     assert second["ratio"] > 0
     assert second["memory_mib"] > 0
