@@ -5,12 +5,17 @@ Everything that depends on what the joints mean (flipping, drawing, OKS, half-bo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from psa_pose.errors import DataError
+from psa_pose.errors import DataError, closest
+
+# Of a joint without one of its own: COCO's shoulders', and CrowdPose's for head and neck.
+DEFAULT_SIGMA = 0.079
 
 
 @dataclass(frozen=True)
@@ -18,10 +23,10 @@ class Skeleton:
     """K keypoints, all given by name.
 
     names: K distinct names, in channel order.
-    flip: pairs of names that exchange places in a mirror; every other joint maps to itself.
+    flip: pairs of names that exchange places in a mirror, the person's left first; every other joint maps to itself.
     limbs: pairs of names joined by a line in drawings.
     sigmas: K positive OKS constants, as fractions of the square root of the person's area (COCO's `kpt_oks_sigmas`).
-    upper_body: names of the joints that half-body augmentation treats as the upper half.
+    upper_body: names of the joints that half-body augmentation treats as the upper half; without any there is none.
     """
 
     name: str
@@ -32,6 +37,8 @@ class Skeleton:
     upper_body: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        if not self.names:
+            raise DataError(f"skeleton {self.name} has no keypoints; name at least one")
         if len(set(self.names)) != len(self.names):
             raise DataError(f"skeleton {self.name}: keypoint names repeat; give each joint its own name")
         if len(self.sigmas) != len(self.names) or min(self.sigmas, default=1.0) <= 0:
@@ -51,6 +58,17 @@ class Skeleton:
     def num_joints(self) -> int:
         """K."""
         return len(self.names)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, which `make_skeleton` reads back."""
+        return {key: _listed(value) for key, value in asdict(self).items()}
+
+    def describe(self) -> str:
+        """One line for the log: what flip test, half-body crops and OKS rest on."""
+        sigmas = ", ".join(f"{sigma:g}" for sigma in dict.fromkeys(self.sigmas))
+        upper = f"{len(self.upper_body)} of the upper body" if self.upper_body else "no upper body: no half-body crops"
+        keypoints = f"{self.num_joints} keypoints, {len(self.flip)} mirror pairs"
+        return f"skeleton {self.name}: {keypoints}, {upper}, OKS sigmas {sigmas}"
 
     def _indices(self, pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[int, int], ...]:
         return tuple((self.names.index(a), self.names.index(b)) for a, b in pairs)
@@ -77,6 +95,62 @@ class Skeleton:
     def upper_mask(self) -> np.ndarray:
         """Boolean (K,): True for the upper-body joints."""
         return np.isin(self.names, self.upper_body)
+
+
+def make_skeleton(values: Mapping[str, Any], source: str) -> Skeleton:
+    """A skeleton from plain values under the names of `Skeleton`'s fields; only `names` must be there.
+
+    flip: by default each left_<part> with its right_<part>. limbs, upper_body: by default none. sigmas: one for each
+    joint, or one number for all; by default COCO's where COCO has a joint of that name, otherwise DEFAULT_SIGMA.
+    source: what the values are from, for messages. Raises DataError for an unknown key or what is no skeleton.
+    """
+    fields = ("name", "names", "flip", "limbs", "sigmas", "upper_body")
+    unknown = sorted(map(str, values.keys() - set(fields)))
+    if unknown:
+        raise DataError(f"{source}: unknown key {unknown[0]!r} of a skeleton; {closest(unknown[0], fields)}")
+    names = _words(values.get("names"), "names", source)
+    sigmas = values.get("sigmas", tuple(_SIGMAS.get(name, DEFAULT_SIGMA) for name in names))
+    sigmas = tuple(sigmas) if isinstance(sigmas, list | tuple) else (sigmas,) * len(names)
+    if not all(isinstance(s, int | float) and not isinstance(s, bool) and 0 < s < 10 for s in sigmas):
+        raise DataError(f"{source}: sigmas must be numbers between 0 and 10, one for each keypoint or one for all")
+    return Skeleton(
+        name=_words([values.get("name", "own")], "name", source)[0],
+        names=names,
+        flip=_pairs(values["flip"], "flip", source) if "flip" in values else _mirrored(names, source),
+        limbs=_pairs(values.get("limbs", []), "limbs", source),
+        sigmas=sigmas,
+        upper_body=_words(values.get("upper_body", []), "upper_body", source),
+    )
+
+
+def _mirrored(names: Sequence[str], source: str) -> tuple[tuple[str, str], ...]:
+    """Each left_<part> with its right_<part>."""
+    for side, other in (("left_", "right_"), ("right_", "left_")):
+        for name in names:
+            if name.startswith(side) and other + name.removeprefix(side) not in names:
+                raise DataError(
+                    f"{source}: {name!r} has no {other + name.removeprefix(side)!r} to change places with in a mirror; "
+                    "state the pairs as flip, [] for none"
+                )
+    return tuple((name, "right_" + name.removeprefix("left_")) for name in names if name.startswith("left_"))
+
+
+def _words(value: Any, key: str, source: str) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(v, str) and v.isprintable() and v for v in value):
+        what = "a name" if key == "name" else "a list of keypoint names"
+        raise DataError(f"{source}: {key} must be {what}, not {value!r:.80}")
+    return tuple(value)
+
+
+def _pairs(value: Any, key: str, source: str) -> tuple[tuple[str, str], ...]:
+    pairs = [_words(v, key, source) for v in value] if isinstance(value, list | tuple) else [()]
+    if not all(len(pair) == 2 for pair in pairs):
+        raise DataError(f"{source}: {key} must be a list of pairs of keypoint names, not {value!r:.80}")
+    return tuple((a, b) for a, b in pairs)
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(v) for v in value] if isinstance(value, tuple) else value
 
 
 COCO = Skeleton(
@@ -138,3 +212,31 @@ COCO = Skeleton(
         *(f"{side}_{part}" for part in ("eye", "ear", "shoulder", "elbow", "wrist") for side in ("left", "right")),
     ),
 )
+
+_SIGMAS = dict(zip(COCO.names, COCO.sigmas, strict=True))
+
+# In the order of MPII's joint ids, as in the JSON files of HRNet's code. MPII is scored by PCKh: it has no sigmas.
+MPII = make_skeleton(
+    {
+        "name": "mpii",
+        "names": [
+            *("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle"),
+            *("pelvis", "thorax", "upper_neck", "head_top"),
+            *("right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist"),
+        ],
+        "limbs": [
+            *(("right_ankle", "right_knee"), ("right_knee", "right_hip"), ("right_hip", "pelvis")),
+            *(("left_ankle", "left_knee"), ("left_knee", "left_hip"), ("left_hip", "pelvis")),
+            *(("pelvis", "thorax"), ("thorax", "upper_neck"), ("upper_neck", "head_top")),
+            *(("right_wrist", "right_elbow"), ("right_elbow", "right_shoulder"), ("right_shoulder", "thorax")),
+            *(("left_wrist", "left_elbow"), ("left_elbow", "left_shoulder"), ("left_shoulder", "thorax")),
+        ],
+        "upper_body": [
+            *("thorax", "upper_neck", "head_top"),
+            *("right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist"),
+        ],
+    },
+    "mpii",
+)
+
+SKELETONS = {skeleton.name: skeleton for skeleton in (COCO, MPII)}

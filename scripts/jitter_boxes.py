@@ -26,10 +26,10 @@ def main() -> None:
     args = parser.parse_args()
 
     from psa_pose.checkpoints import write_whole
+    from psa_pose.config.skeleton import read_category
     from psa_pose.data.coco import read_annotations
-    from psa_pose.skeleton import COCO
 
-    content = read_annotations(args.annotations, COCO).content
+    content = read_annotations(args.annotations, read_category(args.annotations)).content
     boxes = jittered_boxes(content, args.per_image, np.random.default_rng(args.seed))
     if not boxes:
         raise DataError(f"{args.annotations} has no box to jitter; give annotations with boxes")

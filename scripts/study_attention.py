@@ -86,17 +86,18 @@ def gate_deviations(config_file: Path, keys: list[str], checkpoint: Path) -> dic
     """Standard deviation of each spatial gate of a trained network, on its first batch of test persons."""
     from psa_pose.checkpoints import load_checkpoint, load_weights
     from psa_pose.codecs.build import build_codec
+    from psa_pose.config.skeleton import build_skeleton
     from psa_pose.data.build import build_test_sets
     from psa_pose.data.loader import OrderedBatches, make_loader
     from psa_pose.models import build_model
     from psa_pose.models.gates import collect_gates, spatial_gate_deviation
     from psa_pose.predict import Normalization
-    from psa_pose.skeleton import COCO
 
     cfg = load_config(config_file, keys)
     model = build_model(cfg).eval()
     load_weights(model, load_checkpoint(checkpoint)["model"], checkpoint)
-    dataset = build_test_sets(cfg, COCO, build_codec(cfg).grid, print, "ground_truth")[0].dataset
+    (test_set,) = build_test_sets(cfg, build_skeleton(cfg), build_codec(cfg).grid, print, "ground_truth")
+    dataset = test_set.dataset
     batch = next(iter(make_loader(dataset, OrderedBatches(len(dataset), 64), 0, pin_memory=False)))
     normalize = Normalization.of(cfg.INPUT.MEAN, cfg.INPUT.STD, next(model.parameters()).device)
     return spatial_gate_deviation(collect_gates(model, normalize(batch.crops)))

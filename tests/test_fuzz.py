@@ -234,7 +234,7 @@ def trained(fixed_config, tmp_path_factory):
     training = training_state(
         Progress(0, 1), ShuffledBatches(20, 16, 0), None, torch.amp.GradScaler("cpu", enabled=False)
     )
-    return cfg, model, checkpoint_content(cfg, model, optimizer, 0, -1.0, training)
+    return cfg, model, checkpoint_content(cfg, COCO, model, optimizer, 0, -1.0, training)
 
 
 def go_on(cfg, model) -> None:
@@ -242,7 +242,7 @@ def go_on(cfg, model) -> None:
     last = Path(cfg.OUTPUT_DIR) / "last.pt"
     before = find_run(cfg, resume=True, overwrite=False)
     assert before is not None
-    check_same_input(cfg, before, last)
+    check_same_input(cfg, COCO, before, last)
     load_weights(model, trained_weights(before), last)
     load_optimizer(cfg, build_optimizer(cfg, model), before["optimizer"], last)
     restore_state(before, ShuffledBatches(20, 16, 0), torch.amp.GradScaler("cpu", enabled=False), last)
@@ -260,7 +260,7 @@ def test_any_damage_of_a_checkpoint(trained, tmp_path_factory, safe, seed, flips
     # The structure is at the end of a torch file and at the start of the other.
     path = _written(whole.with_stem("damaged"), damaged(data, seed, flips, int(share * len(data))))
     try:
-        check_same_input(cfg, load_checkpoint(path), path)
+        check_same_input(cfg, COCO, load_checkpoint(path), path)
         load_weights(model, load_checkpoint(path)["model"], path)
     except PsaPoseError as error:
         one_sentence(error)

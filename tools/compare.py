@@ -18,14 +18,14 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=1000, help="of the images (%(default)s)")
     parser.add_argument("--json", type=Path, help="also write everything to this file")
     parser.add_argument("--report", type=Path, help="also write an HTML page with the persons that moved most")
-    parser.add_argument("--cfg", type=Path, help="config whose images and crops the page shows; with --report")
+    parser.add_argument("--cfg", type=Path, help="config whose images and crops the page shows, and whose skeleton")
     parser.add_argument("overrides", nargs="*", metavar="KEY value", help="config keys to change, e.g. DATASET.ROOT F")
     args = parser.parse_intermixed_args()
     if args.resamples < 10:
         parser.error("--resamples must be at least 10")
 
-    if bool(args.report) != bool(args.cfg):
-        parser.error("--report and --cfg go together")
+    if args.report and not args.cfg:
+        parser.error("--report needs --cfg")
     config = load_config(args.cfg, args.overrides) if args.cfg else None
 
     from psa_pose.engine.compare import run_compare

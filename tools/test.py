@@ -9,7 +9,7 @@ from psa_pose.errors import run_tool
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="COCO keypoint AP of a checkpoint, under each box protocol that is there."
+        description="Keypoint AP, or MPII's PCKh, of a checkpoint, under each box protocol that is there."
     )
     parser.add_argument("--cfg", type=Path, required=True, help="YAML config file")
     source = parser.add_mutually_exclusive_group(required=True)

@@ -8,11 +8,11 @@ from typing import Any
 from yacs.config import CfgNode
 
 from psa_pose.errors import ConfigError
-from psa_pose.skeleton import COCO
 
 _CHOICES = {
     "DEVICE": ("auto", "cpu", "cuda"),
     "DATASET.ON_ERROR": ("raise", "skip"),
+    "DATASET.FORMAT": ("coco", "mpii"),
     "INPUT.CHANNEL_ORDER": ("rgb", "bgr"),
     "MODEL.NAME": ("simple_baseline", "hrnet", "hourglass", "cpn"),
     "MODEL.DEPTH": (18, 34, 50, 101, 152),
@@ -33,7 +33,7 @@ _RANGES = {
     "MODEL.HEAD_CHANNELS": (1, 4096),
     "MODEL.WIDTH": (0, 1024),
     "MODEL.STACKS": (1, 64),
-    "MODEL.NUM_JOINTS": (1, 10_000),
+    "MODEL.NUM_JOINTS": (0, 10_000),
     "CODEC.SIGMA": (0, 100),
     "CODEC.BLUR": (0, 101),
     "TRAIN.BATCH_SIZE": (1, 100_000),
@@ -79,12 +79,8 @@ def check_config(config: CfgNode) -> None:
     _check_schedule(config)
     _check_pretrained(config)
     _check_attention(config)
-    if COCO.num_joints != config.MODEL.NUM_JOINTS:
-        raise ConfigError(
-            f"MODEL.NUM_JOINTS is {config.MODEL.NUM_JOINTS} but {COCO.name} has {COCO.num_joints} keypoints; "
-            f"write MODEL.NUM_JOINTS {COCO.num_joints}"
-        )
     _check_codec(config)
+    _check_mpii(config)
     if config.TEST.BOXES == "detector" and not config.DATASET.TEST_DETECTIONS:
         raise ConfigError("TEST.BOXES is 'detector' but DATASET.TEST_DETECTIONS is empty; give it the detection file")
 
@@ -167,6 +163,21 @@ def _check_attention(config: CfgNode) -> None:
     if on_resnet and attention.WHERE == "basic" and config.MODEL.DEPTH >= 50:
         raise ConfigError(
             f"MODEL.ATTENTION.WHERE is 'basic' but a ResNet-{config.MODEL.DEPTH} has no basic blocks; write 'all'"
+        )
+
+
+def _check_mpii(config: CfgNode) -> None:
+    data, mpii = config.DATASET, config.DATASET.FORMAT == "mpii"
+    if mpii and data.SKELETON != "mpii":
+        raise ConfigError(f"DATASET.SKELETON is {data.SKELETON!r} but DATASET.FORMAT is 'mpii'; write 'mpii' for both")
+    if mpii and data.TEST_DETECTIONS:
+        raise ConfigError(
+            "DATASET.TEST_DETECTIONS is set but DATASET.FORMAT 'mpii' has no detector's boxes; leave it at ''"
+        )
+    if mpii != bool(data.TEST_HEADS):
+        raise ConfigError(
+            f"DATASET.TEST_HEADS is {data.TEST_HEADS!r} but DATASET.FORMAT is {data.FORMAT!r}; PCKh of 'mpii' needs "
+            "gt_valid.mat, and 'coco' has no head boxes: leave it at ''"
         )
 
 

@@ -30,6 +30,13 @@ def default_config() -> Node:
     c.DATASET.TEST_IMAGES = "val2017"
     # Person boxes of a detector on the images to evaluate on (COCO result format); "" when there are none.
     c.DATASET.TEST_DETECTIONS = ""
+    # Form of the annotation files: "coco", or "mpii": the JSON lists of HRNet's code, scored by PCKh.
+    c.DATASET.FORMAT = "coco"
+    # mpii: gt_valid.mat, with the head boxes of TEST_ANNOTATIONS' persons; "" otherwise.
+    c.DATASET.TEST_HEADS = ""
+    # The keypoints: "coco", "mpii", "annotations" (names and limbs from the categories of TEST_ANNOTATIONS, sigmas by
+    # default), or the path of a YAML file that names them; the README says what stands in it.
+    c.DATASET.SKELETON = "coco"
     # "raise": an image or annotation that cannot be used ends the run; "skip": it is left out, counted and logged.
     c.DATASET.ON_ERROR = "raise"
 
@@ -65,8 +72,8 @@ def default_config() -> Node:
     c.MODEL.PRETRAINED = ""
     # Keep features in channels-last order: the same figures up to rounding; usually faster on a CPU.
     c.MODEL.CHANNELS_LAST = False
-    # Number of keypoints; it must be the skeleton's.
-    c.MODEL.NUM_JOINTS = 17
+    # Number of keypoints; 0 takes the skeleton's (DATASET.SKELETON), and any other number than that is refused.
+    c.MODEL.NUM_JOINTS = 0
     c.MODEL.ATTENTION = Node()
     # Block after the first 3x3 convolution of the residual blocks: "none" or a name of psa_pose.attention.
     c.MODEL.ATTENTION.NAME = "none"
@@ -175,4 +182,10 @@ def default_config() -> Node:
     c.LOADER = Node()
     # Worker processes that read and crop images; 0 does it in the main process.
     c.LOADER.WORKERS = 4
+    # Training: keep the persons of an image in one batch, so that it is decoded once for them. Faster where reading
+    # images is what a step waits for; the persons of a batch, and its BatchNorm statistics, are then less independent.
+    c.LOADER.GROUP_IMAGES = False
+    # Workers only read the files; JPEGs are decoded and cropped on the device of the network, once per image and batch.
+    # For a GPU that waits for few CPU cores; crops differ from the CPU's by a grey level here and there.
+    c.LOADER.DEVICE_DECODE = False
     return c

@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 
 from psa_pose.config.check import check_config
 from psa_pose.config.defaults import default_config
+from psa_pose.config.skeleton import joints_of
 from psa_pose.errors import ConfigError
 
 
@@ -32,6 +33,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
 
     path: YAML file. Its optional `_BASE_` names another one, relative to it. A dumped config reloads to itself.
     overrides: ["KEY", "value", ...] as typed on a command line; values are YAML (`[192, 256]`, `1e-3`, `true`).
+    A stated 0 of MODEL.NUM_JOINTS becomes the skeleton's number.
     Raises ConfigError naming the file and the key, the nearest valid key, and what to write instead.
     """
     path = Path(path)
@@ -41,6 +43,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
     _merge(_from_command_line(overrides), config, "command line")
     config.OUTPUT_DIR = config.OUTPUT_DIR.replace("{config}", path.stem)
     check_config(config)
+    config.MODEL.NUM_JOINTS = joints_of(config)
     config.freeze()
     return config
 

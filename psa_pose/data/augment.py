@@ -73,7 +73,12 @@ def augment_view(
 
 
 def half_body_joints(visible: np.ndarray, skeleton: Skeleton, prefer_upper: bool) -> np.ndarray | None:
-    """Mask (K,) of the labelled joints of one half of the body, or None when neither half has enough of them."""
+    """Mask (K,) of the labelled joints of one half of the body, or None when neither half has enough of them.
+
+    A skeleton that names no upper body has no halves.
+    """
+    if not skeleton.upper_body:
+        return None
     upper, lower = (visible > 0) & skeleton.upper_mask, (visible > 0) & ~skeleton.upper_mask
     half = upper if (prefer_upper and upper.sum() > 2) or lower.sum() <= 2 else lower
     return half if half.sum() >= 2 else None

@@ -14,6 +14,7 @@ from psa_pose.data.augment import Augmentation
 from psa_pose.data.coco import Annotations, Persons, ground_truth_persons, read_annotations, read_image_info
 from psa_pose.data.dataset import CropDataset
 from psa_pose.data.detections import detected_persons
+from psa_pose.data.mpii import HeadTruth, read_head_truth, read_mpii
 from psa_pose.errors import DataError
 from psa_pose.geometry import Grid
 from psa_pose.skeleton import Skeleton
@@ -23,18 +24,25 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class TestSet:
-    """Persons to evaluate on and how their boxes were found: `protocol` is "ground_truth" or "detector"."""
+    """Persons to evaluate on and how their boxes were found: `protocol` is "ground_truth" or "detector".
+
+    heads: MPII's truth, for PCKh; None where AP is computed.
+    """
 
     protocol: str
     split: str
     annotations: Annotations
     dataset: CropDataset
+    heads: HeadTruth | None = None
 
 
 def build_train_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, say: Say) -> CropDataset:
     """The training persons with their augmentation. Raises DataError for files, images or boxes that cannot be used."""
-    annotations = read_annotations(_path(cfg, cfg.DATASET.TRAIN_ANNOTATIONS), skeleton)
-    persons, problems = ground_truth_persons(annotations, skeleton)
+    source = _path(cfg, cfg.DATASET.TRAIN_ANNOTATIONS)
+    if cfg.DATASET.FORMAT == "mpii":
+        _, persons, problems = read_mpii(source, skeleton)
+    else:
+        persons, problems = ground_truth_persons(read_annotations(source, skeleton), skeleton)
     augmentation = Augmentation(
         scale=cfg.AUGMENT.SCALE,
         rotation=cfg.AUGMENT.ROTATION,
@@ -44,11 +52,13 @@ def build_train_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, say: Say) -> C
         half_body_joints=cfg.AUGMENT.HALF_BODY_JOINTS,
     )
     images = _path(cfg, cfg.DATASET.TRAIN_IMAGES)
-    return _dataset(cfg, persons, problems, images, annotations.path, skeleton, grid, say, augmentation)
+    return _dataset(cfg, persons, problems, images, source, skeleton, grid, say, augmentation)
 
 
 def build_test_sets(cfg: CfgNode, skeleton: Skeleton, grid: Grid, say: Say, boxes: str) -> list[TestSet]:
     """The test persons, once per box protocol that `boxes` ("ground_truth", "detector", "auto": both) asks for."""
+    if cfg.DATASET.FORMAT == "mpii":
+        return [_build_mpii_test_set(cfg, skeleton, grid, say)]
     annotations = read_annotations(_path(cfg, cfg.DATASET.TEST_ANNOTATIONS), skeleton)
     images = _path(cfg, cfg.DATASET.TEST_IMAGES)
     sets = []
@@ -64,6 +74,21 @@ def build_test_sets(cfg: CfgNode, skeleton: Skeleton, grid: Grid, say: Say, boxe
         dataset = _dataset(cfg, persons, problems, images, source, skeleton, grid, say)
         sets.append(TestSet(protocol, Path(cfg.DATASET.TEST_IMAGES).name, annotations, dataset))
     return sets
+
+
+def _build_mpii_test_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, say: Say) -> TestSet:
+    """MPII's annotated centres and scales; the split is named as the file is."""
+    source = _path(cfg, cfg.DATASET.TEST_ANNOTATIONS)
+    annotations, persons, problems = read_mpii(source, skeleton)
+    heads, listed = read_head_truth(_path(cfg, cfg.DATASET.TEST_HEADS), skeleton), len(persons) + len(problems)
+    if len(heads.head_sizes) != listed:
+        raise DataError(
+            f"{source} lists {listed} persons, {cfg.DATASET.TEST_HEADS} {len(heads.head_sizes)}; they belong to "
+            "different splits"
+        )
+    images = _path(cfg, cfg.DATASET.TEST_IMAGES)
+    dataset = _dataset(cfg, persons, problems, images, source, skeleton, grid, say)
+    return TestSet("ground_truth", source.stem, annotations, dataset, heads)
 
 
 def build_submission_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, say: Say) -> TestSet:

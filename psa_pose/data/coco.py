@@ -130,7 +130,8 @@ def _check_annotation(annotation: Any, image_ids: set[int], path: Path, skeleton
     if len(annotation["keypoints"]) != 3 * skeleton.num_joints:
         raise DataError(
             f"{where} has {len(annotation['keypoints'])} keypoint numbers; "
-            f"{skeleton.num_joints} keypoints of the {skeleton.name} skeleton need {3 * skeleton.num_joints}"
+            f"{skeleton.num_joints} keypoints of the {skeleton.name} skeleton need {3 * skeleton.num_joints}: "
+            "DATASET.SKELETON says which keypoints the data has"
         )
     numbers = [*annotation["bbox"], *annotation["keypoints"], annotation["area"]]
     if len(annotation["bbox"]) != 4 or not all(map(is_number, numbers)):

@@ -69,6 +69,18 @@ class CropDataset(Dataset):
 
     def sample(self, key: tuple[int, int], out: np.ndarray | None = None) -> Sample:
         """The sample of (epoch, row); its crop is written into `out` (H, W, 3) uint8, where that is given."""
+        row = key[1]
+        matrix, joints, visible = self.pose(key)
+        try:
+            crop = warp(self._image(int(self.persons.image[row])), matrix, self.input_size, out)
+        except DataError as error:
+            blank = np.zeros((self.input_size[1], self.input_size[0], 3), np.uint8) if out is None else out
+            blank.fill(0)
+            return Sample(blank, joints, np.zeros_like(visible), matrix, row, str(error))
+        return Sample(crop, joints, visible, matrix, row, "")
+
+    def pose(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Matrix, joints and visible of a sample, as in `Sample`, without a look at the image."""
         epoch, row = key
         joints, visible = self.persons.joints[row], self.persons.visible[row]
         view = View(self.centers[row], self.regions[row])
@@ -80,17 +92,14 @@ class CropDataset(Dataset):
         if view.mirror:
             order = self.skeleton.flip_order
             joints, visible = joints[order], visible[order]
-        try:
-            crop = warp(self._image(int(self.persons.image[row])), matrix, self.input_size, out)
-        except DataError as error:
-            blank = np.zeros((self.input_size[1], self.input_size[0], 3), np.uint8) if out is None else out
-            blank.fill(0)
-            return Sample(blank, joints, np.zeros_like(visible), matrix, row, str(error))
-        return Sample(crop, joints, visible, matrix, row, "")
+        return matrix, joints, visible
+
+    def image_path(self, image: int) -> Path:
+        """The file of an image of `persons`."""
+        return self.image_folder / self.persons.image_names[image].decode()
 
     def _image(self, image: int) -> np.ndarray:
         """The decoded image; kept until another is asked for, since boxes of one image often follow each other."""
         if self._last_image is None or self._last_image[0] != image:
-            name = self.persons.image_names[image].decode()
-            self._last_image = (image, read_image(self.image_folder / name, self.channel_order))
+            self._last_image = (image, read_image(self.image_path(image), self.channel_order))
         return self._last_image[1]

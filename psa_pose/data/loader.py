@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -14,6 +14,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from psa_pose.data.dataset import CropDataset, Sample
 
 Key = tuple[int, int]
+
+# The samples of (epoch, row) keys as one batch.
+BatchMaker = Callable[[CropDataset, Sequence[Key]], Any]
 
 # Seconds that a worker goes on after SIGTERM.
 GRACE = 20
@@ -102,10 +105,16 @@ class OrderedBatches(Sampler[list[Key]]):
         return iter(self.batches)
 
 
-def make_loader(dataset: CropDataset, batches: Sampler[list[Key]], workers: int, pin_memory: bool) -> DataLoader:
-    """A loader of `Batch`; its workers live as long as it does."""
+def make_loader(
+    dataset: CropDataset,
+    batches: Sampler[list[Key]],
+    workers: int,
+    pin_memory: bool,
+    make: BatchMaker | None = None,
+) -> DataLoader:
+    """A loader of what `make` makes, by default of `Batch`; its workers live as long as it does."""
     return DataLoader(
-        _Batches(dataset),
+        _Batches(dataset, make or make_batch),
         batch_sampler=batches,
         num_workers=workers,
         # A batch is already made whole, see below.
@@ -121,11 +130,11 @@ def make_loader(dataset: CropDataset, batches: Sampler[list[Key]], workers: int,
 class _Batches(Dataset):
     """What a loader asks for whole batches."""
 
-    def __init__(self, dataset: CropDataset) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: CropDataset, make: BatchMaker) -> None:
+        self.dataset, self.make = dataset, make
 
-    def __getitems__(self, keys: list[Key]) -> Batch:
-        return make_batch(self.dataset, keys)
+    def __getitems__(self, keys: list[Key]) -> Any:
+        return self.make(self.dataset, keys)
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -141,15 +150,16 @@ def make_batch(dataset: CropDataset, keys: Sequence[Key]) -> Batch:
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Samples that are there already, as one batch of tensors."""
-    return _batch(_stack([sample.crop for sample in samples]), samples)
+    return _batch(stack([sample.crop for sample in samples]), samples)
 
 
 def _batch(crops: torch.Tensor, samples: Sequence[Sample]) -> Batch:
     _, joints, visible, matrices, rows, problems = zip(*samples, strict=True)
-    return Batch(crops, _stack(joints), _stack(visible), _stack(matrices), torch.tensor(rows), problems)
+    return Batch(crops, stack(joints), stack(visible), stack(matrices), torch.tensor(rows), problems)
 
 
-def _stack(arrays: Sequence[np.ndarray]) -> torch.Tensor:
+def stack(arrays: Sequence[np.ndarray]) -> torch.Tensor:
+    """Arrays of one shape as one tensor, along a new first axis."""
     return torch.from_numpy(np.stack(arrays))
 
 

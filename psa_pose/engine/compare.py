@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 
 from psa_pose.checkpoints import write_whole
 from psa_pose.codecs.build import build_codec
+from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.loader import collate
 from psa_pose.engine.outcome import Scored, read_scored, write_json
 from psa_pose.engine.pictures import PictureSource
@@ -20,7 +21,6 @@ from psa_pose.evaluation.examples import Example
 from psa_pose.evaluation.page import ComparisonReport, Figure, render_comparison
 from psa_pose.evaluation.protocol import mixed_protocols
 from psa_pose.evaluation.report import BOXES, Evaluation, format_columns, format_table
-from psa_pose.skeleton import COCO
 from psa_pose.visualization.draw import ring_joints
 
 SHOWN, PICTURED = 10, 9
@@ -41,12 +41,20 @@ def run_compare(
 ) -> Comparison:
     """Print, and with json_path also write, how the second result file differs from the first.
 
-    page: an HTML page to write, with the persons that moved most, cut from the images as cfg says.
+    page: an HTML page to write, with the persons that moved most, cut from the images as cfg says. Without cfg the
+    skeleton is the one that is stated beside the result files.
     """
-    pair = [read_scored(path, COCO, annotations) for path in (first, second)]
-    _check_same_images(*pair)
+    skeleton = build_skeleton(cfg) if cfg is not None else None
+    pair = [read_scored(path, annotations, skeleton) for path in (first, second)]
+    _check_same_persons(*pair)
+    skeleton = pair[0].skeleton
     answer = compare(
-        pair[0].annotations.content, pair[0].results, pair[1].results, COCO.names, np.array(COCO.sigmas), resamples
+        pair[0].annotations.content,
+        pair[0].results,
+        pair[1].results,
+        skeleton.names,
+        np.array(skeleton.sigmas),
+        resamples,
     )
     rows = [described(scored, stats) for scored, stats in zip(pair, answer.stats, strict=True)]
     for number, scored in enumerate(pair, start=1):
@@ -92,7 +100,12 @@ def warnings(rows: list[Evaluation]) -> list[str]:
     return [*answer, mixed] if mixed else answer
 
 
-def _check_same_images(first: Scored, second: Scored) -> None:
+def _check_same_persons(first: Scored, second: Scored) -> None:
+    if (first.skeleton.names, first.skeleton.sigmas) != (second.skeleton.names, second.skeleton.sigmas):
+        raise DataError(
+            f"{first.path} was scored on the skeleton {first.skeleton.name} and {second.path} on "
+            f"{second.skeleton.name}, of other keypoints or sigmas; compare results of one, or name it with --cfg"
+        )
     sides = [{(a["id"], a["image_id"]) for a in side.annotations.content["annotations"]} for side in (first, second)]
     if sides[0] != sides[1]:
         raise DataError(
@@ -102,7 +115,7 @@ def _check_same_images(first: Scored, second: Scored) -> None:
 
 
 def _write_page(path: Path, cfg: CfgNode, pair: list[Scored], rows: list[Evaluation], answer: Comparison) -> None:
-    source = PictureSource(cfg, pair[0].annotations, answer.annotated, COCO, build_codec(cfg).grid)
+    source = PictureSource(cfg, pair[0].annotations, answer.annotated, pair[0].skeleton, build_codec(cfg).grid)
     better, worse = answer.most_moved(PICTURED)
     report = ComparisonReport(
         names=(str(pair[0].path), str(pair[1].path)),

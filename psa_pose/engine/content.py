@@ -14,11 +14,12 @@ from psa_pose import __version__
 from psa_pose.checkpoints import plain_state
 from psa_pose.config import dump_config
 from psa_pose.errors import CheckpointError
-from psa_pose.skeleton import COCO
+from psa_pose.skeleton import Skeleton
 
 
 def checkpoint_content(
     cfg: CfgNode,
+    skeleton: Skeleton,
     model: nn.Module,
     optimizer: torch.optim.Optimizer | None,
     epoch: int,
@@ -27,8 +28,9 @@ def checkpoint_content(
 ) -> dict[str, Any]:
     """Weights, what is needed to go on, and what must be known to use them: plain values and tensors only.
 
-    optimizer: None for weights that were not trained here. epoch: number of complete epochs. best: highest AP so far,
-    -1 before the first evaluation. training: what else a run needs to go on, from `engine.state.training_state`.
+    optimizer: None for weights that were not trained here. epoch: number of complete epochs. best: highest AP or PCKh
+    so far, -1 before the first evaluation. training: what else a run needs to go on, from
+    `engine.state.training_state`.
     """
     trained_input = {key: cfg.INPUT[key] for key in ("SIZE", "PADDING", "CHANNEL_ORDER", "MEAN", "STD")}
     return {
@@ -38,7 +40,7 @@ def checkpoint_content(
         "epoch": epoch,
         "best": best,
         "input": {key: list(v) if isinstance(v, tuple) else v for key, v in trained_input.items()},
-        "skeleton": {"name": COCO.name, "names": list(COCO.names)},
+        "skeleton": skeleton.as_dict(),
         "config": dump_config(cfg),
         "versions": {
             "psa_pose": __version__,

@@ -16,9 +16,11 @@ from yacs.config import CfgNode
 from psa_pose import distributed
 from psa_pose.codecs import Codec
 from psa_pose.data.build import Say, TestSet, report_problems
+from psa_pose.data.device_crops import batch_maker, on_device
 from psa_pose.data.loader import Batch, OrderedBatches, make_loader
 from psa_pose.engine.recipe import autocast
 from psa_pose.evaluation.coco_ap import Predictions, keypoint_ap, to_results
+from psa_pose.evaluation.pckh import pckh_stats
 from psa_pose.evaluation.report import Evaluation
 from psa_pose.predict import Normalization, predict_maps, to_image
 from psa_pose.skeleton import Skeleton
@@ -78,7 +80,7 @@ def oracle_predictor(codec: Codec, source: str) -> Predictor:
 def evaluate(
     cfg: CfgNode, test_set: TestSet, predictor: Predictor, skeleton: Skeleton, flip: bool, say: Say
 ) -> Outcome:
-    """Predict every person of a test set once, whatever the number of processes, and score them as COCO does."""
+    """Predict every person of a test set once, whatever the number of processes, scored as COCO or MPII does."""
     predictions, crops = predict_persons(cfg, test_set, predictor, skeleton, say)
     answer = None if predictions is None else _score(cfg, test_set, skeleton, predictions, flip)
     evaluation, results = distributed.from_main(answer)
@@ -92,10 +94,13 @@ def predict_persons(
     dataset = test_set.dataset
     rank, world, workers = distributed.rank(), distributed.world_size(), cfg.LOADER.WORKERS
     batches = OrderedBatches(len(dataset), cfg.TEST.BATCH_SIZE, rank, world, workers)
-    loader = make_loader(dataset, batches, workers, pin_memory=torch.cuda.is_available())
+    device = distributed.choose_device(cfg.DEVICE)
+    make = batch_maker(cfg.LOADER.DEVICE_DECODE, device)
+    loader = make_loader(dataset, batches, workers, torch.cuda.is_available(), make)
     rows, joints, scores, problems = [], [], [], []
     crops: list[Crop] = []
     for batch in tqdm(loader, desc=f"test, {test_set.protocol} boxes", leave=False, disable=not show_bar()):
+        batch = on_device(batch, dataset, device)
         crop_joints, keypoint_scores, maps = predictor(batch)
         usable = np.array([not problem for problem in batch.problems])
         rows.append(batch.rows.numpy()[usable])
@@ -124,23 +129,40 @@ def _together(test_set: TestSet, skeleton: Skeleton, parts: list[tuple]) -> Pred
         areas=dataset.regions[rows].prod(1),
         joints=np.concatenate([np.zeros((0, K, 2)), *(j for part in parts for j in part[1])])[order],
         keypoint_scores=np.concatenate([np.zeros((0, K)), *(s for part in parts for s in part[2])])[order],
+        annotation_ids=persons.annotation_ids[rows],
     )
 
 
 def _score(
     cfg: CfgNode, test_set: TestSet, skeleton: Skeleton, predictions: Predictions, flip: bool
 ) -> tuple[Evaluation, list[dict[str, Any]]]:
-    sigmas = np.array(skeleton.sigmas)
-    results = to_results(predictions, sigmas, cfg.TEST.KEYPOINT_SCORE, cfg.TEST.OKS_NMS)
+    if test_set.heads is None:
+        sigmas = np.array(skeleton.sigmas)
+        results = to_results(predictions, sigmas, cfg.TEST.KEYPOINT_SCORE, cfg.TEST.OKS_NMS)
+        stats = keypoint_ap(test_set.annotations.content, results, sigmas)
+    else:
+        results = mpii_results(predictions)
+        rows, truth = np.array([entry["person"] for entry in results], int) - 1, test_set.heads
+        stats = pckh_stats(
+            predictions.joints, truth.joints[rows], truth.visible[rows], truth.head_sizes[rows], skeleton
+        )
     evaluation = Evaluation(
         protocol=test_set.protocol,
         split=test_set.split,
         flip=flip,
         persons=len(predictions.joints),
         images=len(test_set.annotations.content["images"]),
-        stats=keypoint_ap(test_set.annotations.content, results, sigmas),
+        stats=stats,
     )
     return evaluation, results
+
+
+def mpii_results(predictions: Predictions) -> list[dict[str, Any]]:
+    """One entry per person: its place in the annotation file, from 1, and x, y in image pixels and score per joint."""
+    assert predictions.annotation_ids is not None
+    keypoints = np.concatenate([predictions.joints, predictions.keypoint_scores[..., None]], axis=2).round(3)
+    rows = zip(predictions.annotation_ids.tolist(), keypoints.reshape(len(keypoints), -1).tolist(), strict=True)
+    return [{"person": person, "keypoints": numbers} for person, numbers in rows]
 
 
 def picture_crops(
@@ -151,7 +173,7 @@ def picture_crops(
     scores: torch.Tensor | None = None,
 ) -> list[Crop]:
     """The persons of a batch for a contact sheet: RGB crops, truth, the class maps, and what was predicted."""
-    crops = batch.crops.numpy()
+    crops = batch.crops[:PICTURED].cpu().numpy()
     per_joint = maps.shape[1] // batch.joints.shape[1]
     maps = maps[:, ::per_joint].detach().float().cpu()
     return [
@@ -163,7 +185,7 @@ def picture_crops(
             joints=None if joints is None else joints[i].cpu().numpy(),
             scores=None if scores is None else scores[i].cpu().numpy(),
         )
-        for i in range(min(len(crops), PICTURED))
+        for i in range(len(crops))
     ]
 
 

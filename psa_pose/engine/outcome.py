@@ -11,18 +11,19 @@ from psa_pose.data.coco import Annotations, read_annotations, read_json
 from psa_pose.errors import DataError
 from psa_pose.evaluation.coco_ap import json_bytes
 from psa_pose.evaluation.report import BOXES, Evaluation
-from psa_pose.skeleton import Skeleton
+from psa_pose.skeleton import COCO, Skeleton, make_skeleton
 
 RESULTS, EVALUATION = "_results.json", "_evaluation.json"
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A result list with the annotations that it is scored on; evaluation: None where nobody wrote down what it is."""
+    """A result list with what it is scored on; evaluation: None where nobody wrote down what it is."""
 
     path: Path
     results: list[dict[str, Any]]
     annotations: Annotations
+    skeleton: Skeleton
     evaluation: Evaluation | None
 
 
@@ -31,19 +32,25 @@ def write_json(path: Path, content: Any) -> None:
     write_whole(path, lambda file: file.write(json_bytes(content)))
 
 
-def write_scored(folder: Path, evaluation: Evaluation, results: list[dict[str, Any]], annotations: Path) -> Path:
-    """Write keypoints_<split>_<protocol>_results.json and ..._evaluation.json: the statistics, their protocol, and the
-    annotation file, which `read_scored` reads. The answer is the path of the result list.
+def write_scored(
+    folder: Path, evaluation: Evaluation, results: list[dict[str, Any]], annotations: Path, skeleton: Skeleton
+) -> Path:
+    """Write keypoints_<split>_<protocol>_results.json and ..._evaluation.json: the statistics, their protocol, the
+    annotation file and the skeleton, which `read_scored` reads. The answer is the path of the result list.
     """
     path = folder / f"keypoints_{evaluation.split}_{evaluation.protocol}{RESULTS}"
     write_json(path, results)
-    write_json(_sidecar(path), evaluation.as_dict() | {"annotations": str(annotations.resolve())})
+    write_json(
+        _sidecar(path),
+        {**evaluation.as_dict(), "annotations": str(annotations.resolve()), "skeleton": skeleton.as_dict()},
+    )
     return path
 
 
-def read_scored(path: Path, skeleton: Skeleton, annotations: Path | None = None) -> Scored:
-    """Read a result list; annotations: the file to score it on, by default the one named beside the list.
+def read_scored(path: Path, annotations: Path | None = None, skeleton: Skeleton | None = None) -> Scored:
+    """Read a result list; annotations, skeleton: what to score it on, by default what is stated beside the list.
 
+    Where nothing states a skeleton it is COCO's.
     Raises DataError for a missing or wrong file.
     """
     results = read_json(path, "result file")
@@ -51,25 +58,28 @@ def read_scored(path: Path, skeleton: Skeleton, annotations: Path | None = None)
         raise DataError(f"result file {path} is not a list of results; give a COCO keypoint result file")
     evaluation = None
     if _sidecar(path).exists():
-        evaluation, stated = _read_sidecar(_sidecar(path))
-        annotations = annotations or stated
+        evaluation, stated, stated_skeleton = _read_sidecar(_sidecar(path))
+        annotations, skeleton = annotations or stated, skeleton or stated_skeleton
     if annotations is None:
         raise DataError(f"no file beside {path} says on which annotations it was scored; give them with --annotations")
-    return Scored(path, results, read_annotations(annotations, skeleton), evaluation)
+    skeleton = skeleton or COCO
+    return Scored(path, results, read_annotations(annotations, skeleton), skeleton, evaluation)
 
 
 def _sidecar(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(RESULTS) + EVALUATION)
 
 
-def _read_sidecar(path: Path) -> tuple[Evaluation, Path]:
+def _read_sidecar(path: Path) -> tuple[Evaluation, Path, Skeleton]:
     content = read_json(path, "evaluation file")
     try:
         annotations = Path(content.pop("annotations"))
+        # The first version scored COCO's keypoints only, and did not say so.
+        skeleton = make_skeleton(content.pop("skeleton", COCO.as_dict()), f"evaluation file {path}")
         evaluation = Evaluation(**content)
         known = evaluation.protocol in BOXES
     except (AttributeError, KeyError, TypeError):
         known = False
     if not known:
         raise DataError(f"evaluation file {path} is not one that tools/test.py wrote; delete it or test again")
-    return evaluation, annotations
+    return evaluation, annotations, skeleton

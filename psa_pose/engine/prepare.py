@@ -20,6 +20,7 @@ from psa_pose.codecs.build import build_codec
 from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.build import TestSet, build_test_sets, build_train_set
 from psa_pose.data.dataset import CropDataset
+from psa_pose.data.device_crops import batch_maker
 from psa_pose.data.loader import ShuffledBatches, make_loader
 from psa_pose.engine.log import RunLog
 from psa_pose.engine.optim import Loss, base_rate, build_loss, build_optimizer, load_optimizer
@@ -72,6 +73,7 @@ def prepared_run(cfg: CfgNode, device: torch.device, before: dict[str, Any] | No
     folder, source, said = Path(cfg.OUTPUT_DIR), Path(cfg.OUTPUT_DIR) / LAST, list[str]()
     torch.manual_seed(cfg.SEED)
     check_device(cfg, device)
+    make = batch_maker(cfg.LOADER.DEVICE_DECODE, device)
     codec, skeleton = build_codec(cfg), build_skeleton(cfg)
     model = build_model(cfg).to(device)
     dataset = build_train_set(cfg, skeleton, codec.grid, said.append)
@@ -125,7 +127,7 @@ def prepared_run(cfg: CfgNode, device: torch.device, before: dict[str, Any] | No
                 rate=base_rate(cfg, cfg.TRAIN.BATCH_SIZE * distributed.world_size()),
                 dataset=dataset,
                 batches=batches,
-                loader=make_loader(dataset, batches, cfg.LOADER.WORKERS, pin_memory=device.type == "cuda"),
+                loader=make_loader(dataset, batches, cfg.LOADER.WORKERS, device.type == "cuda", make),
                 test_set=test_set,
                 records=records,
                 stop=stop,
@@ -166,5 +168,5 @@ def introduce(run: Run) -> None:
         run.log.say("recipe: " + ", ".join(f"{what} {value}" for what, value in on.items() if value))
     if run.progress != Progress():
         where = f"after {run.progress.epoch} epochs and {run.progress.step} of {len(run.batches)} steps"
-        best = f"best AP so far {100 * run.progress.best:.1f}" if run.progress.best >= 0 else "not evaluated yet"
+        best = f"best score so far {100 * run.progress.best:.1f}" if run.progress.best >= 0 else "not evaluated yet"
         run.log.say(f"going on {where}; {best}")

@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 
 from psa_pose.checkpoints import load_source, read_weights, save_checkpoint
 from psa_pose.checkpoints.imagenet import imagenet_resnet
+from psa_pose.config.skeleton import build_skeleton
 from psa_pose.engine.content import checkpoint_content
 from psa_pose.errors import CheckpointError, ConfigError
 from psa_pose.models import build_model
@@ -68,7 +69,7 @@ def convert_checkpoint(
         )
     model = build_model(cfg)
     say(load_source(model, source, attention_may_miss=False))
-    save_checkpoint(out, checkpoint_content(cfg, model, optimizer=None, epoch=0, best=-1.0))
+    save_checkpoint(out, checkpoint_content(cfg, build_skeleton(cfg), model, optimizer=None, epoch=0, best=-1.0))
     size = "x".join(map(str, cfg.INPUT.SIZE))
     # No file of these layouts says so: the config is the word for it.
     say(f"wrote {out} as trained with input {size}, padding {cfg.INPUT.PADDING:g}, {order}, codec {cfg.CODEC.NAME}")

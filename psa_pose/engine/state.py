@@ -24,7 +24,7 @@ LAST, BEST, FINAL, NOT_FINITE = "last.pt", "best.pt", "final.safetensors", "not_
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: complete epochs, steps done of the next one, and the highest AP so far (-1: none).
+    """Where a run stands: complete epochs, steps done of the next one, and the highest AP or PCKh so far (-1: none).
 
     An epoch whose steps are all done but which is not counted as complete is still to be evaluated.
     """

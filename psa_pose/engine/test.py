@@ -13,7 +13,8 @@ from psa_pose import distributed
 from psa_pose.checkpoints import load_checkpoint, load_weights, write_whole
 from psa_pose.codecs import Codec
 from psa_pose.codecs.build import build_codec
-from psa_pose.data.build import build_submission_set, build_test_sets
+from psa_pose.config.skeleton import build_skeleton
+from psa_pose.data.build import TestSet, build_submission_set, build_test_sets
 from psa_pose.engine.compare import described
 from psa_pose.engine.content import check_content
 from psa_pose.engine.evaluate import (
@@ -28,7 +29,7 @@ from psa_pose.engine.log import RunLog
 from psa_pose.engine.outcome import RESULTS, read_scored, write_json, write_scored
 from psa_pose.engine.recipe import check_device
 from psa_pose.engine.report import write_report
-from psa_pose.errors import CheckpointError
+from psa_pose.errors import CheckpointError, ConfigError
 from psa_pose.evaluation.coco_ap import keypoint_ap, to_results
 from psa_pose.evaluation.report import Evaluation, format_table, published_rows
 from psa_pose.evaluation.submission import (
@@ -40,7 +41,7 @@ from psa_pose.evaluation.submission import (
 )
 from psa_pose.models import build_model
 from psa_pose.predict import Normalization
-from psa_pose.skeleton import COCO
+from psa_pose.skeleton import COCO, Skeleton
 from psa_pose.visualization.draw import write_picture
 from psa_pose.visualization.sheets import prediction_sheet
 
@@ -50,11 +51,13 @@ def run_test(
 ) -> list[Evaluation]:
     """Evaluate a checkpoint (or the oracle "keypoints" or "targets") under every box protocol that is there.
 
-    Writes <OUTPUT_DIR>/test: per protocol a COCO result file, its evaluation file and a picture, with `report` also an
-    HTML page; metrics.json and the log. baselines: print the published rows of both protocols below.
+    Writes <OUTPUT_DIR>/test: per protocol a result file, its evaluation file and a picture, with `report` an HTML page
+    too, but for MPII; metrics.json and the log. baselines: print the published rows of both protocols below.
     """
-    device = distributed.choose_device(cfg.DEVICE)
+    device, skeleton = distributed.choose_device(cfg.DEVICE), build_skeleton(cfg)
     folder = Path(cfg.OUTPUT_DIR) / "test"
+    if baselines:
+        _check_coco(skeleton, "the table of published results (--baselines)")
     with distributed.process_group(device), RunLog(folder) as log:
         codec = build_codec(cfg)
         flip = cfg.TEST.FLIP and not oracle
@@ -62,21 +65,21 @@ def run_test(
             predictor = oracle_predictor(codec, oracle)
         else:
             assert checkpoint is not None
-            predictor = checkpoint_predictor(cfg, checkpoint, codec, device, log)
+            predictor = checkpoint_predictor(cfg, skeleton, checkpoint, codec, device, log)
         what = f"oracle: {oracle}, codec {codec.name}" if oracle else str(checkpoint)
         evaluations = []
         # A detector's box has no truth to answer with.
         boxes = "ground_truth" if oracle else cfg.TEST.BOXES
-        for test_set in build_test_sets(cfg, COCO, codec.grid, log.say, boxes):
+        for test_set in build_test_sets(cfg, skeleton, codec.grid, log.say, boxes):
             log.say(f"testing {len(test_set.dataset):,} persons of {test_set.split}, {test_set.protocol} boxes")
-            outcome = evaluate(cfg, test_set, predictor, COCO, flip, log.say)
+            outcome = evaluate(cfg, test_set, predictor, skeleton, flip, log.say)
             evaluations.append(outcome.evaluation)
             log.metrics(0, test={test_set.protocol: outcome.evaluation.stats})
             if distributed.is_main():
-                path = write_outcome(folder, outcome, test_set.annotations.path, cfg.TEST.KEYPOINT_SCORE)
-                if report:
+                path = write_outcome(folder, outcome, test_set, skeleton, cfg.TEST.KEYPOINT_SCORE)
+                if report and test_set.heads is None:
                     page, (e, results) = report_path(path), (outcome.evaluation, outcome.results)
-                    write_report(page, cfg, what, e, results, test_set.annotations, COCO, codec.grid, predictor)
+                    write_report(page, cfg, what, e, results, test_set.annotations, skeleton, codec.grid, predictor)
                     log.say(f"report: {page}")
         if distributed.is_main():
             write_json(folder / "metrics.json", [evaluation.as_dict() for evaluation in evaluations])
@@ -92,37 +95,44 @@ def run_results(cfg: CfgNode, path: Path, report: bool = False, baselines: bool 
 
     Protocol, flip and persons are those of the evaluation file beside it; without one they are "not stated".
     """
-    annotations = Path(cfg.DATASET.ROOT).expanduser() / cfg.DATASET.TEST_ANNOTATIONS
-    scored = read_scored(path, COCO, annotations)
-    stats = keypoint_ap(scored.annotations.content, scored.results, np.array(COCO.sigmas))
+    annotations, skeleton = Path(cfg.DATASET.ROOT).expanduser() / cfg.DATASET.TEST_ANNOTATIONS, build_skeleton(cfg)
+    if baselines:
+        _check_coco(skeleton, "the table of published results (--baselines)")
+    if cfg.DATASET.FORMAT != "coco":
+        raise ConfigError(
+            "--results scores a COCO keypoint result file, not with DATASET.FORMAT 'mpii'; give --checkpoint"
+        )
+    scored = read_scored(path, annotations, skeleton)
+    stats = keypoint_ap(scored.annotations.content, scored.results, np.array(skeleton.sigmas))
     evaluation = described(scored, stats)
     print(f"{path}\n{format_table([evaluation])}")
     if baselines:
         print(f"\npublished, not reproduced here\n{baseline_table()}")
     if report:
         page, grid = report_path(path), build_codec(cfg).grid
-        write_report(page, cfg, str(path), evaluation, scored.results, scored.annotations, COCO, grid, None)
+        write_report(page, cfg, str(path), evaluation, scored.results, scored.annotations, skeleton, grid, None)
         print(f"\nreport: {page}")
     return evaluation
 
 
 def run_submission(cfg: CfgNode, checkpoint: Path, algorithm: str) -> Path:
     """Predict the persons that the detector found on images without annotations, and write COCO's submission file."""
-    device = distributed.choose_device(cfg.DEVICE)
+    device, skeleton = distributed.choose_device(cfg.DEVICE), build_skeleton(cfg)
     folder = Path(cfg.OUTPUT_DIR) / "submission"
+    _check_coco(skeleton, "the submission to COCO's test server (--submission)")
     with distributed.process_group(device), RunLog(folder) as log:
         codec = build_codec(cfg)
-        test_set = build_submission_set(cfg, COCO, codec.grid, log.say)
+        test_set = build_submission_set(cfg, skeleton, codec.grid, log.say)
         name = submission_name(test_set.split, algorithm)
-        predictor = checkpoint_predictor(cfg, checkpoint, codec, device, log)
+        predictor = checkpoint_predictor(cfg, skeleton, checkpoint, codec, device, log)
         log.say(f"predicting {len(test_set.dataset):,} persons of {test_set.split}, detector boxes")
-        predictions, _ = predict_persons(cfg, test_set, predictor, COCO, log.say)
+        predictions, _ = predict_persons(cfg, test_set, predictor, skeleton, log.say)
         path = folder / f"{name}.zip"
         if predictions is not None:
-            results = to_results(predictions, np.array(COCO.sigmas), cfg.TEST.KEYPOINT_SCORE, cfg.TEST.OKS_NMS)
+            results = to_results(predictions, np.array(skeleton.sigmas), cfg.TEST.KEYPOINT_SCORE, cfg.TEST.OKS_NMS)
             entries = submission_entries(results)
             image_ids = [image["id"] for image in test_set.annotations.content["images"]]
-            check_submission(entries, image_ids, COCO.num_joints)
+            check_submission(entries, image_ids, skeleton.num_joints)
             write_whole(path, lambda file: file.write(submission_zip(name, entries)))
             images = len({entry["image_id"] for entry in entries})
             log.say(f"{len(entries):,} persons on {images:,} of {len(image_ids):,} images, checked: {path}")
@@ -130,15 +140,22 @@ def run_submission(cfg: CfgNode, checkpoint: Path, algorithm: str) -> Path:
     return path
 
 
-def checkpoint_predictor(cfg: CfgNode, checkpoint: Path, codec: Codec, device: torch.device, log: RunLog) -> Predictor:
+def checkpoint_predictor(
+    cfg: CfgNode, skeleton: Skeleton, checkpoint: Path, codec: Codec, device: torch.device, log: RunLog
+) -> Predictor:
     """The network of a checkpoint, ready to predict as the config's TEST section says."""
     content = load_checkpoint(checkpoint)
-    check_same_input(cfg, content, checkpoint)
+    check_same_input(cfg, skeleton, content, checkpoint)
     check_device(cfg, device)
     model = build_model(cfg)
     log.say(load_weights(model, content["model"], checkpoint))
     normalization = Normalization.of(cfg.INPUT.MEAN, cfg.INPUT.STD, device, cfg.MODEL.CHANNELS_LAST)
-    return model_predictor(model.to(device), codec, normalization, COCO, cfg.TEST.FLIP, cfg.TEST.PRECISION)
+    return model_predictor(model.to(device), codec, normalization, skeleton, cfg.TEST.FLIP, cfg.TEST.PRECISION)
+
+
+def _check_coco(skeleton: Skeleton, what: str) -> None:
+    if skeleton.names != COCO.names:
+        raise ConfigError(f"{what} is of COCO's keypoints, not of the skeleton {skeleton.name}'s; leave it out")
 
 
 def baseline_table() -> str:
@@ -152,7 +169,7 @@ def report_path(results: Path) -> Path:
     return results.with_name(results.name.removesuffix(RESULTS).removesuffix(".json") + "_report.html")
 
 
-def check_same_input(cfg: CfgNode, content: dict[str, Any], source: Path) -> None:
+def check_same_input(cfg: CfgNode, skeleton: Skeleton, content: dict[str, Any], source: Path) -> None:
     """What the network was trained to see must be what it is shown: raise CheckpointError where they differ."""
     check_content(content, source)
     for key, trained in content["input"].items():
@@ -164,16 +181,17 @@ def check_same_input(cfg: CfgNode, content: dict[str, Any], source: Path) -> Non
                 f"checkpoint {source} was trained with INPUT.{key} {trained}, but the config says {asked}; "
                 f"write INPUT.{key} {trained}"
             )
-    if content["skeleton"]["names"] != list(COCO.names):
+    if content["skeleton"]["names"] != list(skeleton.names):
         raise CheckpointError(
-            f"checkpoint {source} was trained on other keypoints than {COCO.name}'s; use its own config"
+            f"checkpoint {source} was trained on other keypoints ({content['skeleton'].get('name')!r:.80}) than those "
+            f"of the skeleton {skeleton.name}; write its DATASET.SKELETON"
         )
 
 
-def write_outcome(folder: Path, outcome: Outcome, annotations: Path, threshold: float) -> Path:
+def write_outcome(folder: Path, outcome: Outcome, test_set: TestSet, skeleton: Skeleton, threshold: float) -> Path:
     """The result file, the evaluation file and the picture of one protocol; the answer is the result file's path."""
-    path = write_scored(folder, outcome.evaluation, outcome.results, annotations)
+    path = write_scored(folder, outcome.evaluation, outcome.results, test_set.annotations.path, skeleton)
     if outcome.crops:
         name = f"{outcome.evaluation.split}_{outcome.evaluation.protocol}"
-        write_picture(folder / f"predictions_{name}.png", prediction_sheet(outcome.crops, COCO, threshold))
+        write_picture(folder / f"predictions_{name}.png", prediction_sheet(outcome.crops, skeleton, threshold))
     return path

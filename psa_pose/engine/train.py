@@ -18,6 +18,7 @@ from psa_pose import distributed
 from psa_pose.checkpoints import save_checkpoint, save_safetensors, write_whole
 from psa_pose.config import dump_config
 from psa_pose.data.build import report_problems
+from psa_pose.data.device_crops import on_device
 from psa_pose.data.loader import Batch
 from psa_pose.engine.content import checkpoint_content
 from psa_pose.engine.evaluate import Predictor, evaluate, model_predictor, picture_crops, show_bar
@@ -38,7 +39,6 @@ from psa_pose.engine.state import (
 from psa_pose.engine.watch import LoadingClock, check_finite, gate_deviations
 from psa_pose.errors import Interrupted
 from psa_pose.evaluation.report import format_table
-from psa_pose.skeleton import COCO
 from psa_pose.visualization.draw import write_picture
 from psa_pose.visualization.sheets import prediction_sheet, target_sheet
 
@@ -71,8 +71,8 @@ def _train(run: Run) -> None:
         if epoch % cfg.TRAIN.EVAL_EVERY == 0 or epoch == cfg.TRAIN.EPOCHS:
             # An evaluation takes minutes; who is stopped in one has lost no step.
             _save(run, replace(progress, step=steps), LAST)
-            ap = _evaluate(run, step=epoch * steps - 1)
-            improved, best = ap > best, max(ap, best)
+            score = _evaluate(run, step=epoch * steps - 1)
+            improved, best = score > best, max(score, best)
         progress = Progress(epoch, 0, best)
         names = [BEST] * improved + [epoch_file(epoch)] * (cfg.TRAIN.KEEP_EPOCHS > 0) + [LAST]
         _save(run, progress, *names)
@@ -99,6 +99,7 @@ def _train_epoch(run: Run, progress: Progress, bar: tqdm) -> None:
     losses: list[float] = []
     pending: list[tuple[torch.Tensor, torch.Tensor]] = []
     for step, batch in enumerate(clock.waits(run.loader), start=epoch * steps + progress.step):
+        batch = on_device(batch, run.dataset, run.device)
         report_problems([p for p in batch.problems if p], cfg.DATASET.ON_ERROR, run.log.say)
         rate = learning_rate(cfg, epoch, step, run.rate, steps)
         for group in run.optimizer.param_groups:
@@ -188,7 +189,8 @@ def _save(run: Run, progress: Progress, *names: str) -> None:
     training = training_state(progress, run.batches, run.model if run.average else None, run.scaler)
     if distributed.is_main():
         run.log.flush()
-        content = checkpoint_content(run.cfg, model, run.optimizer, progress.epoch, progress.best, training)
+        where = (progress.epoch, progress.best)
+        content = checkpoint_content(run.cfg, run.skeleton, model, run.optimizer, *where, training)
         for name in names:
             save_checkpoint(run.folder / name, content)
         forget_epochs(run.folder, run.cfg.TRAIN.KEEP_EPOCHS)
@@ -198,7 +200,7 @@ def _save_final(run: Run, progress: Progress) -> None:
     """The weights as they are at the end, for other programs."""
     if distributed.is_main():
         model = run.average.model if run.average else run.model
-        content = checkpoint_content(run.cfg, model, None, progress.epoch, progress.best)
+        content = checkpoint_content(run.cfg, run.skeleton, model, None, progress.epoch, progress.best)
         save_safetensors(run.folder / FINAL, content)
 
 
@@ -224,12 +226,13 @@ def _unless_stopped(run: Run, predictor: Predictor) -> Predictor:
 
 
 def _evaluate(run: Run, step: int) -> float:
-    """AP of the model as it stands, with its table in the log and its picture in the folder."""
-    cfg, model = run.cfg, run.average.model if run.average else run.model
+    """AP or PCKh of the model as it stands, with its table in the log and its picture in the folder."""
+    cfg, skeleton = run.cfg, run.skeleton
+    model = run.average.model if run.average else run.model
     # Each process's BatchNorm has its own running statistics; the main one's are those that are saved.
     distributed.share_buffers(model)
-    predictor = model_predictor(model, run.codec, run.normalize, COCO, cfg.TEST.FLIP, cfg.TEST.PRECISION)
-    outcome = evaluate(cfg, run.test_set, _unless_stopped(run, predictor), COCO, cfg.TEST.FLIP, run.log.say)
+    predictor = model_predictor(model, run.codec, run.normalize, skeleton, cfg.TEST.FLIP, cfg.TEST.PRECISION)
+    outcome = evaluate(cfg, run.test_set, _unless_stopped(run, predictor), skeleton, cfg.TEST.FLIP, run.log.say)
     run.log.say(format_table([outcome.evaluation]))
     run.log.metrics(step, test={run.test_set.protocol: outcome.evaluation.stats})
     if distributed.is_main():
@@ -237,10 +240,10 @@ def _evaluate(run: Run, step: int) -> float:
         if gates:
             run.log.metrics(step, gates=gates)
     if distributed.is_main() and outcome.crops:
-        sheet = prediction_sheet(outcome.crops, COCO, cfg.TEST.KEYPOINT_SCORE)
+        sheet = prediction_sheet(outcome.crops, skeleton, cfg.TEST.KEYPOINT_SCORE)
         write_picture(run.folder / "pictures" / "predictions.png", sheet)
         run.log.picture(step, "predictions", sheet)
-    return outcome.evaluation.stats["AP"]
+    return outcome.evaluation.score
 
 
 def _picture_first_batch(run: Run, batch: Batch) -> None:
@@ -248,6 +251,6 @@ def _picture_first_batch(run: Run, batch: Batch) -> None:
     if distributed.is_main():
         targets, _ = run.codec.encode(batch.joints, batch.visible)
         crops = picture_crops(batch, targets, run.cfg.INPUT.CHANNEL_ORDER)
-        sheet = target_sheet(crops, COCO)
+        sheet = target_sheet(crops, run.skeleton)
         write_picture(run.folder / "pictures" / "train_crops.png", sheet)
         run.log.picture(0, "train_crops", sheet)

@@ -25,7 +25,7 @@ PIXEL_DECIMALS, SCORE_DECIMALS = 2, 3
 class Predictions:
     """N predicted persons. image_ids (N,). box_scores (N,). areas (N,), square image pixels, of the padded boxes.
 
-    joints (N, K, 2), image pixels. keypoint_scores (N, K).
+    joints (N, K, 2), image pixels. keypoint_scores (N, K). annotation_ids (N,): of annotated boxes.
     """
 
     image_ids: np.ndarray
@@ -33,6 +33,7 @@ class Predictions:
     areas: np.ndarray
     joints: np.ndarray
     keypoint_scores: np.ndarray
+    annotation_ids: np.ndarray | None = None
 
 
 def to_results(

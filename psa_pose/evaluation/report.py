@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from psa_pose.evaluation.curves import STATS
+from psa_pose.evaluation.pckh import PCKH, PCKH_COLUMNS
 from psa_pose.evaluation.protocol import PUBLISHED, VAL2017
 
 BOXES = {"ground_truth": "ground truth", "detector": "detector", "unknown": "not stated"}
@@ -15,7 +16,7 @@ _FLIP = {True: "yes", False: "no", None: "not stated"}
 
 @dataclass(frozen=True)
 class Evaluation:
-    """COCO statistics (STATS -> 0 to 1) with the protocol that they hold for.
+    """COCO's statistics (STATS -> 0 to 1), or MPII's (PCKH_COLUMNS and joints), with the protocol that they hold for.
 
     protocol: a key of BOXES; "unknown" and flip None where a result file does not say.
     """
@@ -27,6 +28,11 @@ class Evaluation:
     images: int
     stats: dict[str, float]
 
+    @property
+    def score(self) -> float:
+        """What the best checkpoint is chosen by: AP, or PCKh."""
+        return self.stats[PCKH if PCKH in self.stats else "AP"]
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
@@ -37,8 +43,11 @@ def format_table(evaluations: Sequence[Evaluation], names: Sequence[str] | None 
 
     names: of the rows, in a first column.
     """
-    header = ["boxes", "split", "flip", "persons", *STATS[:6]]
-    rows = [[BOXES[e.protocol], e.split, _FLIP[e.flip], f"{e.persons:,}", *_percents(e.stats)] for e in evaluations]
+    columns = PCKH_COLUMNS if any(PCKH in e.stats for e in evaluations) else STATS[:6]
+    header = ["boxes", "split", "flip", "persons", *columns]
+    rows = [
+        [BOXES[e.protocol], e.split, _FLIP[e.flip], f"{e.persons:,}", *_percents(e.stats, columns)] for e in evaluations
+    ]
     if names is not None:
         header, rows = ["model", *header], [[name, *row] for name, row in zip(names, rows, strict=True)]
     return format_columns(header, rows, left=3 + (names is not None))
@@ -70,5 +79,5 @@ def format_columns(header: Sequence[str], rows: Sequence[Sequence[str]], left: i
     return "\n".join(lines)
 
 
-def _percents(stats: dict[str, float]) -> list[str]:
-    return ["-" if stats[name] < 0 else f"{100 * stats[name]:.1f}" for name in STATS[:6]]
+def _percents(stats: dict[str, float], columns: Sequence[str]) -> list[str]:
+    return ["-" if stats[name] < 0 else f"{100 * stats[name]:.1f}" for name in columns]

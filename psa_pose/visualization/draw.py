@@ -30,15 +30,16 @@ def draw_skeleton(image: np.ndarray, joints: np.ndarray, shown: np.ndarray, skel
     thickness = int(np.clip(extent / 60, 1, 6))
     fixed = np.clip(np.nan_to_num(joints), -1e4, 1e4) * 2**SHIFT
     points = [(int(x), int(y)) for x, y in fixed]
+    colours = _colours(skeleton)
     for a, b in skeleton.limb_pairs:
         if shown[a] and shown[b]:
-            sides = {_colour(skeleton.names[a]), _colour(skeleton.names[b])}
+            sides = {colours[a], colours[b]}
             colour = sides.pop() if len(sides) == 1 else MIDDLE
             cv2.line(image, points[a], points[b], colour, thickness, cv2.LINE_AA, SHIFT)
     for joint in np.flatnonzero(shown):
         radius = (thickness + 1) * 2**SHIFT
         cv2.circle(image, points[joint], radius, (255, 255, 255), -1, cv2.LINE_AA, SHIFT)
-        cv2.circle(image, points[joint], radius * 3 // 4, _colour(skeleton.names[joint]), -1, cv2.LINE_AA, SHIFT)
+        cv2.circle(image, points[joint], radius * 3 // 4, colours[joint], -1, cv2.LINE_AA, SHIFT)
     return image
 
 
@@ -86,5 +87,9 @@ def jpeg_bytes(image: np.ndarray, quality: int = 85) -> bytes:
     return data.tobytes()
 
 
-def _colour(name: str) -> tuple[int, int, int]:
-    return LEFT if name.startswith("left") else RIGHT if name.startswith("right") else MIDDLE
+def _colours(skeleton: Skeleton) -> list[tuple[int, int, int]]:
+    """Of each joint, by its side."""
+    colours = [MIDDLE] * skeleton.num_joints
+    for left, right in skeleton.flip_pairs:
+        colours[left], colours[right] = LEFT, RIGHT
+    return colours

@@ -75,7 +75,7 @@ def test_every_key_has_a_comment_above_it():
             ["MODEL.PRETRAINED", "imagenet", "MODEL.NAME", "simple_baseline", "MODEL.WIDTH", "32"],
             "MODEL.WIDTH is 32: published ResNets have 64; write 0",
         ),
-        (["MODEL.NUM_JOINTS", "16"], "write MODEL.NUM_JOINTS 17"),
+        (["MODEL.NUM_JOINTS", "16"], "skeleton coco (DATASET.SKELETON) has 17 keypoints; write MODEL.NUM_JOINTS 0"),
         (["TRAIN.SCHEDULE.MILESTONES", "[5, 3]"], "rising"),
         (["TRAIN.OPTIMIZER.LR", ".nan"], "must lie between"),
         (["TEST.BOXES", "detector"], "DATASET.TEST_DETECTIONS is empty"),

@@ -20,6 +20,7 @@ from psa_pose.engine.test import run_test
 from psa_pose.engine.train import run_train
 from psa_pose.errors import CheckpointError
 from psa_pose.models import build_model
+from psa_pose.skeleton import COCO
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -137,7 +138,7 @@ def test_a_converted_network_is_tested_as_the_original(tiny_config, tmp_path, mo
     assert content["input"] | {"CHANNEL_ORDER": "bgr", "SIZE": [64, 64]} == content["input"]
     assert content["config"] == dump_config(cfg)
 
-    save_checkpoint(tmp_path / "theirs.pt", checkpoint_content(cfg, theirs, None, 0, -1.0))
+    save_checkpoint(tmp_path / "theirs.pt", checkpoint_content(cfg, COCO, theirs, None, 0, -1.0))
     run_test(cfg, tmp_path / "theirs.pt")
     ours = tiny_config(*words, "OUTPUT_DIR", tmp_path / "ours")
     run_test(ours, tmp_path / "a.pt")
@@ -171,7 +172,7 @@ def test_a_converted_network_is_tested_as_the_original(tiny_config, tmp_path, mo
 def test_what_cannot_be_converted_is_one_sentence(words, says, tiny_config, tmp_path, monkeypatch, capsys):
     cfg = tiny_config("MODEL.ATTENTION.NAME", "none")
     model = foreign(cfg, tmp_path / "a.pth")
-    save_checkpoint(tmp_path / "own.pt", checkpoint_content(cfg, model, None, 0, -1.0))
+    save_checkpoint(tmp_path / "own.pt", checkpoint_content(cfg, COCO, model, None, 0, -1.0))
     if "resnet" in str(words):
         torch.save(resnet18(weights=None).state_dict(), tmp_path / "resnet.pth")
     (tmp_path / "config.yaml").write_text(dump_config(cfg))

@@ -16,6 +16,7 @@ from psa_pose.engine.check_dataset import run_check
 from psa_pose.engine.compare import run_compare
 from psa_pose.engine.evaluate import oracle_predictor
 from psa_pose.errors import DataError
+from psa_pose.skeleton import COCO, make_skeleton
 
 
 @pytest.fixture
@@ -32,6 +33,7 @@ def test_a_run_leaves_results_their_protocol_and_a_page(tested):
     assert Path(beside.pop("annotations")).samefile(
         Path(cfg.DATASET.ROOT) / "annotations/person_keypoints_val2017.json"
     )
+    assert make_skeleton(beside.pop("skeleton"), "beside") == COCO
     assert beside == evaluation.as_dict()
     page = path.with_name("keypoints_val2017_ground_truth_report.html").read_text()
     assert "ground truth boxes, val2017, without flip" in page

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
+from psa_pose.data.device_crops import EncodedBatch, on_device
 from psa_pose.data.loader import Batch
 from psa_pose.distributed import choose_device
 from psa_pose.engine.benchmark.measure import Work, alternate, peak_memory, ratio
@@ -55,7 +56,7 @@ class _Started:
     def step(self) -> None:
         """The next batch and what the training loop does with it."""
         clock = LoadingClock()
-        batch = next(clock.waits(self._batches))
+        batch = on_device(next(clock.waits(self._batches)), self.run.dataset, self.run.device)
         self.losses.append(forward_and_backward(self.run, batch))
         update_weights(self.run, self._number)
         self._waited.append(clock.waited)
@@ -89,10 +90,10 @@ def _start(cfg: CfgNode, stack: ExitStack) -> _Started:
     return _Started(run)
 
 
-def _endless(run: Run) -> Iterator[Batch]:
+def _endless(run: Run) -> Iterator[Batch | EncodedBatch]:
     """Whole batches, epoch after epoch."""
 
-    def epoch(number: int) -> Iterator[Batch]:
+    def epoch(number: int) -> Iterator[Batch | EncodedBatch]:
         run.batches.epoch = number
         return (batch for batch in run.loader if len(batch.rows) == run.cfg.TRAIN.BATCH_SIZE)
 
