@@ -25,7 +25,8 @@ python=.venv/bin/python
   exit 2
 }
 gpus=${GPUS:-${SLURM_GPUS_ON_NODE:-1}}
-host=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+# Not head: it ends before the list does, and a broken pipe would end this script.
+host=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 # Jobs that share a node must not meet at one port.
 port=$((20000 + SLURM_JOB_ID % 20000))
 
