@@ -66,9 +66,8 @@ def blurred_window(maps: Tensor, x: Tensor, y: Tensor, radius: int, kernel: list
     Sums of shifted copies instead of a matrix product: they stay float32 under autocast and TF32, and are fast.
     """
     values = window(maps, x, y, radius + len(kernel) // 2)
-    for dim in (1, 2):
-        values = _blur(values, kernel, dim)
-    return values
+    # Maps last for the second axis: the sums then run along them, not along a few pixels.
+    return _blur(_blur(values, kernel, 1).permute(2, 1, 0).contiguous(), kernel, 0).permute(2, 1, 0)
 
 
 def _blur(values: Tensor, kernel: list[float], dim: int) -> Tensor:
