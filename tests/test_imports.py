@@ -23,6 +23,10 @@ ALLOWED = {
     "predict": {"errors", "codecs", "geometry"},
 }
 ALLOWED["engine"] = {*ALLOWED}
+ALLOWED["detector"] = {"errors", "checkpoints"}
+ALLOWED["estimator"] = {"errors", "skeleton", "geometry", "config", "codecs", "models", "data", "evaluation"}
+ALLOWED["estimator"] |= {"checkpoints", "predict"}
+ALLOWED["inference"] = {"errors", "skeleton", "data", "checkpoints", "visualization", "estimator"}
 
 
 def imported_rooms(file: Path) -> set[str]:

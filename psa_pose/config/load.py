@@ -48,6 +48,24 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
     return config
 
 
+def parse_config(text: str, source: str) -> CfgNode:
+    """The config that `dump_config` wrote, as a checkpoint holds it; no other file is looked at.
+
+    source: what holds it, for messages. Raises ConfigError as `load_config`.
+    """
+    try:
+        values = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: its config is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source}: its config must hold `KEY: value` lines, not a {type(values).__name__}")
+    config = default_config()
+    _merge(values, config, source)
+    check_config(config)
+    config.freeze()
+    return config
+
+
 def dump_config(config: CfgNode) -> str:
     """The config as YAML text that `load_config` reads back to the same config."""
     return yaml.safe_dump(_plain(config), sort_keys=False)

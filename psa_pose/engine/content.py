@@ -13,7 +13,6 @@ from yacs.config import CfgNode
 from psa_pose import __version__
 from psa_pose.checkpoints import plain_state
 from psa_pose.config import dump_config
-from psa_pose.errors import CheckpointError
 from psa_pose.skeleton import Skeleton
 
 
@@ -49,30 +48,3 @@ def checkpoint_content(
             "opencv": cv2.__version__,
         },
     }
-
-
-def check_content(content: dict[str, Any], source: object) -> None:
-    """Raise CheckpointError for a checkpoint that lacks what `checkpoint_content` writes, or holds another type."""
-    for key, kinds in _KINDS.items():
-        # Checkpoints of the first version have no "training".
-        if not isinstance(content.get(key, None if key == "training" else _Missing), kinds):
-            raise CheckpointError(
-                f"checkpoint {source} has no usable {key!r}; it is damaged or of another version: use another one"
-            )
-    if not isinstance(content["skeleton"].get("names"), list):
-        raise CheckpointError(f"checkpoint {source} does not say which keypoints it finds; use another one")
-
-
-class _Missing:
-    """Of no kind."""
-
-
-_KINDS: dict[str, tuple[type, ...]] = {
-    "optimizer": (dict, type(None)),
-    "training": (dict, type(None)),
-    "epoch": (int,),
-    "best": (int, float),
-    "input": (dict,),
-    "skeleton": (dict,),
-    "config": (str,),
-}

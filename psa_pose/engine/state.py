@@ -12,10 +12,9 @@ from torch import nn
 from yacs.config import CfgNode
 
 from psa_pose import distributed
-from psa_pose.checkpoints import load_checkpoint, plain_state, remove_leftovers
+from psa_pose.checkpoints import check_content, load_checkpoint, plain_state, remove_leftovers
 from psa_pose.config import dump_config
 from psa_pose.data.loader import ShuffledBatches
-from psa_pose.engine.content import check_content
 from psa_pose.engine.watch import cut_lines
 from psa_pose.errors import CheckpointError, ConfigError
 

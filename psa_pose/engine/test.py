@@ -10,13 +10,12 @@ import torch
 from yacs.config import CfgNode
 
 from psa_pose import distributed
-from psa_pose.checkpoints import load_checkpoint, load_weights, write_whole
+from psa_pose.checkpoints import check_content, load_checkpoint, load_weights, write_whole
 from psa_pose.codecs import Codec
 from psa_pose.codecs.build import build_codec
 from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.build import TestSet, build_submission_set, build_test_sets
 from psa_pose.engine.compare import described
-from psa_pose.engine.content import check_content
 from psa_pose.engine.evaluate import (
     Outcome,
     Predictor,

@@ -1,0 +1,1 @@
+"""Pictures and videos in, drawn people and COCO files out."""
