@@ -30,6 +30,14 @@ def check_device(cfg: CfgNode, device: torch.device) -> None:
             raise ConfigError(f"{key}.PRECISION is 'fp16' but the device is a {device.type}; write 'bf16'")
     if cfg.TRAIN.SYNC_BATCHNORM and device.type != "cuda":
         raise ConfigError(f"TRAIN.SYNC_BATCHNORM needs GPUs but the device is a {device.type}; write false")
+    resnet = cfg.MODEL.NAME in ("simple_baseline", "cpn")
+    narrow = resnet and cfg.MODEL.CHANNELS_LAST and 0 < cfg.MODEL.WIDTH < 16
+    if narrow and device.type == "cpu" and torch.get_num_threads() > 1:
+        # Seen with torch 2.15: the backward pass of a 1x1 convolution of stride 2 with fewer than 16 channels.
+        raise ConfigError(
+            f"MODEL.WIDTH {cfg.MODEL.WIDTH} with MODEL.CHANNELS_LAST crashes PyTorch on a CPU with several threads; "
+            "write MODEL.CHANNELS_LAST false, or a width from 16"
+        )
     if cfg.TRAIN.COMPILE and device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
         raise ConfigError("TRAIN.COMPILE needs a C++ compiler on a CPU and found none; install g++, or write false")
 

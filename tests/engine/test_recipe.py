@@ -179,3 +179,16 @@ def test_a_compiled_network_trains_as_the_eager_one(small, monkeypatch):
     torch.testing.assert_close(losses(compiled), losses(eager), rtol=1e-4, atol=0)
     keys = [load_checkpoint(folder / "last.pt")["model"].keys() for folder in (eager, compiled)]
     assert keys[0] == keys[1]
+
+
+def test_a_width_that_crashes_several_threads_is_refused(small):
+    words = ["MODEL.CHANNELS_LAST", True, "MODEL.WIDTH", 8]
+    check_device(small("x", *words), torch.device("cpu"))
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ConfigError, match="CHANNELS_LAST false, or a width from 16"):
+            check_device(small("x", *words), torch.device("cpu"))
+        check_device(small("x", *words[:3], 16), torch.device("cpu"))
+        check_device(small("x", "MODEL.CHANNELS_LAST", False, *words[2:]), torch.device("cpu"))
+    finally:
+        torch.set_num_threads(1)
