@@ -11,7 +11,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from psa_pose.config import load_config
-from psa_pose.errors import run_tool
+from psa_pose.errors import ConfigError, run_tool
 
 Answer = tuple[Any, str]
 
@@ -87,11 +87,16 @@ def read_configs(names: Sequence[str], *common: str) -> dict[str, CfgNode]:
     """The configs by a short name: the file's, and the changes that not all of them have."""
     # A list has commas of its own: INPUT.SIZE,[192,256].
     words = [re.split(r",(?![^\[]*\])", name) for name in names]
-    changes = [list(zip(w[1::2], w[2::2], strict=False)) for w in words]
+    # Loaded first: a key without a value is an error there.
+    loaded = [load_config(Path(file), [*common, *overrides]) for file, *overrides in words]
+    changes = [list(zip(w[1::2], w[2::2], strict=True)) for w in words]
     configs = {}
-    for (file, *overrides), own in zip(words, changes, strict=True):
+    for (file, *_), own, cfg in zip(words, changes, loaded, strict=True):
         short = [",".join(change) for change in own if not all(change in other for other in changes)]
-        configs[",".join([Path(file).stem, *short])] = load_config(Path(file), [*common, *overrides])
+        name = ",".join([Path(file).stem, *short])
+        if name in configs:
+            raise ConfigError(f"two of the networks are called {name}; give each once, or rename a config file")
+        configs[name] = cfg
     return configs
 
 

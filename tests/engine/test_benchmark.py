@@ -75,6 +75,14 @@ def test_model_benchmark_compares_with_the_first(tmp_path, monkeypatch, train):
     assert second["memory_mib"] > 0
 
 
+@pytest.mark.parametrize(("words", "says"), [((), "two of the networks"), ((",MODEL.WIDTH",), "no value")])
+def test_a_network_given_twice_or_a_key_without_a_value_is_refused(monkeypatch, capsys, words, says):
+    config = str(ROOT / "configs/synthetic/quickstart.yaml")
+    with pytest.raises(SystemExit):
+        run_benchmark(monkeypatch, "model", config, config + "".join(words), "--rounds", 1)
+    assert says in capsys.readouterr().err
+
+
 def test_training_benchmark_takes_real_steps(tmp_path, monkeypatch, people):
     out = tmp_path / "t.json"
     base = (
