@@ -138,9 +138,8 @@ class Dark(Blurring):
     rounds = False
 
     def _reach(self) -> int:
-        return math.ceil(
-            9 * self.sigma
-        )  # published: no end at all; this one is below 1e-17 and keeps products off denormals
+        # Published: no end at all. This one is below 1e-17 and keeps products off denormals.
+        return math.ceil(9 * self.sigma)
 
     def _refine(self, maps: Tensor, x: Tensor, y: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
         height, width = maps.shape[1:]
