@@ -90,7 +90,7 @@ def restore_state(
     """
     try:
         return _restore(before, batches, scaler, source)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError):
         raise CheckpointError(
             f"checkpoint {source} holds no usable training state; go on from an earlier one"
         ) from None
