@@ -28,10 +28,14 @@ def find_peaks(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _argmax(rows: Tensor) -> Tensor:
     """Index of the first maximum of each row (N, n). NumPy's loop is several times faster than torch's on a CPU."""
-    exporting = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if rows.device.type == "cpu" and rows.dtype == torch.float32 and not exporting:
+    if rows.device.type == "cpu" and rows.dtype == torch.float32 and not _exporting():
         return torch.from_numpy(rows.numpy().argmax(axis=1))
     return rows.argmax(dim=1)
+
+
+def _exporting() -> bool:
+    """Whether a graph is recorded, which knows neither NumPy nor overlapping views."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def take(maps: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -41,18 +45,20 @@ def take(maps: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return maps.flatten(1).gather(1, rows).view(flat.shape).float()
 
 
-def window(maps: Tensor, x: Tensor, y: Tensor, radius: int) -> Tensor:
-    """The (N, 2 radius + 1, 2 radius + 1) float32 values around (x, y) of (N, h, w) maps, 0 outside the map."""
-    height, width = maps.shape[1:]
-    step = torch.arange(-radius, radius + 1, device=maps.device)
-    # Beyond the left or right border an index is of the row before or after, beyond the top or bottom it is clamped:
-    # what stands there is multiplied by 0.
-    index = (y * width + x)[:, None] + (step[:, None] * width + step).flatten()
-    values = maps.flatten(1).gather(1, index.clamp_(0, height * width - 1)).float()
-    xs, ys = x[:, None] + step, y[:, None] + step
-    inside_x, inside_y = ((xs >= 0) & (xs < width)).float(), ((ys >= 0) & (ys < height)).float()
-    side = 2 * radius + 1
-    return values.view(-1, side, side).mul_(inside_y[:, :, None]).mul_(inside_x[:, None, :])
+def paste(maps: Tensor, first_x: Tensor, first_y: Tensor, patches: Tensor) -> None:
+    """Overwrite (B, K, h, w) maps with 0 and one patch of (B, K, m, n) each, whose first pixel is (first_x, first_y).
+
+    Patches must lie in their maps. The maps are cleared as fast as memory allows, and a patch's row is laid down at
+    once: a view of the maps as all runs of n values, one for every start, takes rows by their first index.
+    """
+    height, width = maps.shape[2:]
+    rows, columns = patches.shape[2:]
+    flat = maps.zero_().view(-1)
+    first = torch.arange(0, flat.numel(), height * width, device=maps.device).view(first_x.shape)
+    first = first + first_y * width + first_x
+    starts = first[..., None] + torch.arange(0, rows * width, width, device=maps.device)
+    if len(flat) > 0:
+        flat.unfold(0, columns, 1).index_copy_(0, starts.flatten(), patches.reshape(-1, columns))
 
 
 def gaussian_kernel(size: int) -> list[float]:
@@ -61,13 +67,41 @@ def gaussian_kernel(size: int) -> list[float]:
 
 
 def blurred_window(maps: Tensor, x: Tensor, y: Tensor, radius: int, kernel: list[float]) -> Tensor:
-    """What `window` would give if the whole maps were blurred along both axes, zeros outside, with `kernel`.
+    """What (N, h, w) maps blurred along both axes with `kernel`, zeros outside, hold around heatmap pixels (x, y) (N,).
 
-    Sums of shifted copies instead of a matrix product: they stay float32 under autocast and TF32, and are fast.
+    Returns (N, 2 radius + 1, 2 radius + 1) float32. Only the pixels that reach the window are read and blurred. Sums of
+    shifted copies instead of a matrix product: they stay float32 under autocast and TF32, and are fast.
     """
-    values = window(maps, x, y, radius + len(kernel) // 2)
+    height, width = maps.shape[1:]
+    reach = radius + len(kernel) // 2
+    step = torch.arange(-reach, reach + 1, device=maps.device)
+    xs, ys = x[:, None] + step, y[:, None] + step
+    # Rows outside the map are read from its border and cleared; the columns are moved into the map, and put back once
+    # the first axis is blurred and few values are left.
+    many = min(len(step), width)
+    first = (x - reach).clamp(0, width - many)
+    rows = _runs(maps, ys.clamp(0, height - 1) * width + first[:, None], many)
+    rows = _blur(rows * _inside(ys, height)[..., None], kernel, 1)
+    column = (xs - first[:, None]).clamp_(0, many - 1)[:, None].expand(-1, rows.shape[1], -1)
+    values = rows.gather(2, column) * _inside(xs, width)[:, None]
     # Maps last for the second axis: the sums then run along them, not along a few pixels.
-    return _blur(_blur(values, kernel, 1).permute(2, 1, 0).contiguous(), kernel, 0).permute(2, 1, 0)
+    return _blur(values.permute(2, 1, 0).contiguous(), kernel, 0).permute(2, 1, 0)
+
+
+def _runs(maps: Tensor, starts: Tensor, length: int) -> Tensor:
+    """`length` neighbouring values of (N, h, w) maps from each of the indices `starts` (N, m) on, as float32."""
+    (number, many), pixels = starts.shape, maps.shape[1] * maps.shape[2]
+    if _exporting() or number == 0:
+        index = starts[..., None] + torch.arange(length, device=maps.device)
+        return maps.flatten(1).gather(1, index.flatten(1)).view(number, many, length).float()
+    # A view of all runs, one for every start, of which each is copied at once.
+    runs = maps.reshape(-1).unfold(0, length, 1)
+    starts = starts + torch.arange(0, number * pixels, pixels, device=maps.device)[:, None]
+    return runs.index_select(0, starts.flatten()).view(number, many, length).float()
+
+
+def _inside(position: Tensor, size: int) -> Tensor:
+    return ((position >= 0) & (position < size)).float()
 
 
 def _blur(values: Tensor, kernel: list[float], dim: int) -> Tensor:
