@@ -70,13 +70,14 @@ def crop_matrix(
     rotation: ArrayLike,
     output_size: tuple[int, int],
     grid: Grid = "classic",
-    mirror: bool = False,
+    mirror: ArrayLike = False,
 ) -> np.ndarray:
     """The affine matrix from image pixels to crop pixels.
 
     center, region: (2,) or (N, 2), image pixels, (x, y) and (width, height).
     rotation: degrees, a number or (N,), direction as in the module's text.
-    output_size: (width, height) of the crop in pixels. mirror: flip the crop left to right, x -> span(width) - x.
+    output_size: (width, height) of the crop in pixels.
+    mirror: flip the crop left to right, x -> span(width) - x; a bool or (N,).
     Returns (2, 3) or (N, 2, 3) float64. Raises DataError on a non-finite number or a region that is not positive.
     Sources: `get_affine_transform` (classic), `get_warpmatrix` (unbiased, rotation reversed).
     """
@@ -96,9 +97,8 @@ def crop_matrix(
     matrix[..., 0, 0], matrix[..., 0, 1] = scale[..., 0] * cos, scale[..., 0] * sin
     matrix[..., 1, 0], matrix[..., 1, 1] = -scale[..., 1] * sin, scale[..., 1] * cos
     matrix[..., 2] = extent / 2 - matrix[..., 0] * center[..., :1] - matrix[..., 1] * center[..., 1:]
-    if mirror:
-        matrix[..., 0, :] *= -1
-        matrix[..., 0, 2] += extent[0]
+    flip = np.asarray(mirror)[..., None]
+    matrix[..., 0, :] = np.where(flip, [0, 0, extent[0]] - matrix[..., 0, :], matrix[..., 0, :])
     return matrix
 
 

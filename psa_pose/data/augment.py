@@ -60,15 +60,15 @@ def augment_view(
         generator.random(),
     )
     center, region = view.center, view.region
-    if visible.sum() > options.half_body_joints and half_body < options.half_body_prob:
+    if half_body < options.half_body_prob and visible.sum() > options.half_body_joints:
         # HRNet takes the upper half when a normal, not a uniform, number is below 0.5: in 69 percent of the cases.
         half = half_body_joints(visible, skeleton, prefer_upper=upper < 0.5)
         if half is not None:
             center, region = half_body_region(joints[half], region)
-    region = region * np.clip(1 + options.scale * size, 1 - options.scale, 1 + options.scale)
+    region = region * min(max(1 + options.scale * size, 1 - options.scale), 1 + options.scale)
     rotation = 0.0
     if rotate < options.rotation_prob:
-        rotation = float(np.clip(options.rotation * angle, -2 * options.rotation, 2 * options.rotation))
+        rotation = min(max(options.rotation * angle, -2 * options.rotation), 2 * options.rotation)
     return View(center, region, rotation, mirror=flip < options.flip_prob)
 
 

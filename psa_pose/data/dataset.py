@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,14 @@ class Sample(NamedTuple):
     matrix: np.ndarray
     row: int
     problem: str
+
+
+class Pose(NamedTuple):
+    """A person in its crop: matrix (2, 3) image to crop pixels, joints (K, 2) crop pixels, visible (K,)."""
+
+    matrix: np.ndarray
+    joints: np.ndarray
+    visible: np.ndarray
 
 
 class CropDataset(Dataset):
@@ -67,10 +76,13 @@ class CropDataset(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         return self.sample(key)
 
-    def sample(self, key: tuple[int, int], out: np.ndarray | None = None) -> Sample:
-        """The sample of (epoch, row); its crop is written into `out` (H, W, 3) uint8, where that is given."""
+    def sample(self, key: tuple[int, int], out: np.ndarray | None = None, pose: Pose | None = None) -> Sample:
+        """The sample of (epoch, row); its crop is written into `out` (H, W, 3) uint8, where that is given.
+
+        pose: of this key, where `poses` has found it together with those of others.
+        """
         row = key[1]
-        matrix, joints, visible = self.pose(key)
+        matrix, joints, visible = pose or next(self.poses([key]))
         try:
             crop = warp(self._image(int(self.persons.image[row])), matrix, self.input_size, out)
         except DataError as error:
@@ -79,20 +91,28 @@ class CropDataset(Dataset):
             return Sample(blank, joints, np.zeros_like(visible), matrix, row, str(error))
         return Sample(crop, joints, visible, matrix, row, "")
 
-    def pose(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Matrix, joints and visible of a sample, as in `Sample`, without a look at the image."""
-        epoch, row = key
-        joints, visible = self.persons.joints[row], self.persons.visible[row]
+    def poses(self, keys: Sequence[tuple[int, int]]) -> Iterator[Pose]:
+        """Where the persons of (epoch, row) keys lie in their crops, without a look at the images."""
+        rows = np.array([row for _, row in keys])
+        views = [self._view(epoch, row) for epoch, row in keys]
+        centers, regions, rotations, mirrored = zip(
+            *((view.center, view.region, view.rotation, view.mirror) for view in views), strict=True
+        )
+        matrices = crop_matrix(np.array(centers), np.array(regions), rotations, self.input_size, self.grid, mirrored)
+        joints, visible = self.persons.joints[rows], self.persons.visible[rows]
+        joints = transform_points(joints, matrices).astype(np.float32)
+        turned = np.array(mirrored)
+        joints[turned] = joints[turned][:, self.skeleton.flip_order]
+        visible[turned] = visible[turned][:, self.skeleton.flip_order]
+        return map(Pose, matrices, joints, visible)
+
+    def _view(self, epoch: int, row: int) -> View:
         view = View(self.centers[row], self.regions[row])
-        if self.augmentation is not None:
-            generator = sample_generator(self.seed, epoch, row)
-            view = augment_view(view, joints, visible, self.augmentation, self.skeleton, generator)
-        matrix = crop_matrix(view.center, view.region, view.rotation, self.input_size, self.grid, view.mirror)
-        joints = transform_points(joints, matrix).astype(np.float32)
-        if view.mirror:
-            order = self.skeleton.flip_order
-            joints, visible = joints[order], visible[order]
-        return matrix, joints, visible
+        if self.augmentation is None:
+            return view
+        joints, visible = self.persons.joints[row], self.persons.visible[row]
+        generator = sample_generator(self.seed, epoch, row)
+        return augment_view(view, joints, visible, self.augmentation, self.skeleton, generator)
 
     def image_path(self, image: int) -> Path:
         """The file of an image of `persons`."""

@@ -61,7 +61,7 @@ def batch_maker(device_decode: bool, device: torch.device) -> BatchMaker:
 
 def encode_batch(dataset: CropDataset, keys: Sequence[Key]) -> EncodedBatch:
     """The samples of (epoch, row) keys with the files of their images, each read once. Runs in a worker."""
-    matrices, joints, visible = zip(*(dataset.pose(key) for key in keys), strict=True)
+    matrices, joints, visible = zip(*dataset.poses(keys), strict=True)
     rows = np.array([row for _, row in keys])
     images, place = np.unique(dataset.persons.image[rows], return_inverse=True)
     contents, sizes, problems = zip(*(_encoded(dataset.image_path(int(image))) for image in images), strict=True)

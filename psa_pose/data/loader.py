@@ -145,7 +145,8 @@ def make_batch(dataset: CropDataset, keys: Sequence[Key]) -> Batch:
     """The samples of (epoch, row) keys as one batch; each crop is written where it stays."""
     width, height = dataset.input_size
     crops = torch.empty((len(keys), height, width, 3), dtype=torch.uint8)
-    return _batch(crops, [dataset.sample(key, crop) for key, crop in zip(keys, crops.numpy(), strict=True)])
+    parts = zip(keys, crops.numpy(), dataset.poses(keys), strict=True)
+    return _batch(crops, [dataset.sample(*part) for part in parts])
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
