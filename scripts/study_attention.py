@@ -2,7 +2,8 @@
 
 python scripts/study_attention.py --cfg configs/synthetic/quickstart.yaml [--rows none psa_p psa_p:fig2] [KEY value ...]
 
-Runs that are complete are kept, so the command goes on where it was interrupted.
+Runs that are complete are kept, so the command goes on where it was interrupted. The first row is the one that the
+others are compared with, paired by seed and by test image.
 """
 
 from __future__ import annotations
@@ -42,10 +43,25 @@ def main() -> None:
     for number, (seed, row) in enumerate([(s, r) for s in args.seeds for r in args.rows], start=1):
         print(f"run {number} of {total}: {row}, seed {seed}", flush=True)
         runs[row].append(finished_run(args, row, seed))
-    table = {row: summary(results) for row, results in runs.items()}
-    (args.out / "study.json").write_text(json.dumps({"runs": runs, "table": table}, indent=1))
-    print(format_rows(table, len(args.seeds)))
-    print(f"\nevery run and {args.out / 'study.json'} are in {args.out}")
+    write_study(args.out, runs, args.seeds)
+
+
+def write_study(out: Path, runs: dict[str, list[dict[str, Any]]], seeds: list[int]) -> None:
+    """Print the table of complete runs, and write study.json, study.md and study.svg."""
+    from psa_pose.engine.study import analyse, as_dicts, cells, plot
+
+    rows = analyse({row: [result_files(out, row, seed) for seed in seeds] for row in runs})
+    gates = {row: mean_gates(results) for row, results in runs.items()}
+    table = cells(rows)
+    for line, spread in zip(table, ["std of spatial gates", *map(gate_range, gates.values())], strict=True):
+        line.append(spread)
+    content = {"seeds": seeds, "rows": as_dicts(rows), "gates": gates, "runs": runs}
+    (out / "study.json").write_text(json.dumps(content, indent=1))
+    (out / "study.md").write_text(markdown(table))
+    (out / "study.svg").write_text(plot(rows))
+    print(f"\nAP in percent, mean ± standard deviation over {len(seeds)} seeds; differences from {table[1][0]!r}")
+    print(aligned(table))
+    print(f"\nevery run, study.json, the table study.md and the plot study.svg are in {out}")
 
 
 def attention_keys(row: str) -> list[str]:
@@ -56,7 +72,7 @@ def attention_keys(row: str) -> list[str]:
 
 def finished_run(args: argparse.Namespace, row: str, seed: int) -> dict[str, Any]:
     """Train, test and inspect one run in its own folder; the answer is what it scored. A complete one is only read."""
-    folder = args.out / f"{row.replace(':', '_')}_seed{seed}"
+    folder = run_folder(args.out, row, seed)
     keys = [*args.overrides, *attention_keys(row), "SEED", str(seed), "OUTPUT_DIR", str(folder)]
     wanted, result = load_config(args.cfg, keys).dump(), folder / "result.json"
     if result.exists():
@@ -76,6 +92,10 @@ def finished_run(args: argparse.Namespace, row: str, seed: int) -> dict[str, Any
     }
     result.write_text(json.dumps(content))
     return content
+
+
+def run_folder(out: Path, row: str, seed: int) -> Path:
+    return out / f"{row.replace(':', '_')}_seed{seed}"
 
 
 def call(tool: str, *arguments: str) -> None:
@@ -103,29 +123,31 @@ def gate_deviations(config_file: Path, keys: list[str], checkpoint: Path) -> dic
     return spatial_gate_deviation(collect_gates(model, normalize(batch.crops)))
 
 
-def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and standard deviation of AP over seeds per protocol, and the mean deviation of each spatial gate."""
-    protocols = results[0]["ap"]
-    aps = {protocol: [result["ap"][protocol] for result in results] for protocol in protocols}
-    gates = {name: statistics.mean(result["gates"][name] for result in results) for name in results[0]["gates"]}
-    return {
-        "ap": {p: {"mean": statistics.mean(v), "std": statistics.stdev(v) if v[1:] else 0.0} for p, v in aps.items()},
-        "gates": gates,
-    }
+def result_files(out: Path, row: str, seed: int) -> dict[str, Path]:
+    """The result file of each protocol of a complete run."""
+    folder = run_folder(out, row, seed)
+    tests = json.loads((folder / "test" / "metrics.json").read_text())
+    return {t["protocol"]: folder / "test" / f"keypoints_{t['split']}_{t['protocol']}_results.json" for t in tests}
 
 
-def format_rows(table: dict[str, Any], seeds: int) -> str:
-    """One line per attention block: AP per protocol as mean +- standard deviation, and the range of gate deviations."""
-    protocols = next(iter(table.values()))["ap"]
-    head = ["attention", *(f"AP, {p} boxes".replace("_", " ") for p in protocols), "std of spatial gates"]
-    lines = [head]
-    for row, content in table.items():
-        gates = content["gates"].values()
-        spread = f"{min(gates):.4f} to {max(gates):.4f}" if gates else "-"
-        lines.append([row, *(f"{a['mean']:.1f} +- {a['std']:.1f}" for a in content["ap"].values()), spread])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    body = "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
-    return f"\nmean +- standard deviation over {seeds} seeds\n{body}"
+def mean_gates(results: list[dict[str, Any]]) -> dict[str, float]:
+    """The deviation of each spatial gate, averaged over seeds."""
+    return {name: statistics.mean(result["gates"][name] for result in results) for name in results[0]["gates"]}
+
+
+def gate_range(gates: dict[str, float]) -> str:
+    return f"{min(gates.values()):.4f} to {max(gates.values()):.4f}" if gates else "-"
+
+
+def aligned(table: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) for line in table)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def markdown(table: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(line) + " |" for line in table]
+    return "\n".join([lines[0], "|---" * len(table[0]) + "|", *lines[1:]]) + "\n"
 
 
 if __name__ == "__main__":

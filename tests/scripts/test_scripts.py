@@ -4,6 +4,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from psa_pose.engine.compare import run_compare
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,12 +37,23 @@ def test_study_trains_tests_tabulates_and_goes_on(people, tmp_path):
     first = run("study_attention.py", *arguments)
     assert first.returncode == 0, first.stderr
     study = json.loads((tmp_path / "study/study.json").read_text())
-    assert study["table"].keys() == {"none", "psa_p:fig2"}
-    assert study["table"]["none"]["gates"] == {}
-    gates = study["table"]["psa_p:fig2"]["gates"]
+    assert study["gates"]["none"] == {}
+    gates = study["gates"]["psa_p:fig2"]
     assert len(gates) == 8
     assert all(value > 0 for value in gates.values())
     assert {len(runs) for runs in study["runs"].values()} == {1}
+    assert {row["block"] for row in study["rows"]} == {"none", "psa_p:fig2"}
+    assert {row["protocol"] for row in study["rows"]} == {"ground_truth", "detector"}
+    assert (tmp_path / "study/study.md").read_text().count("\n") == 4
+    # With one seed the difference is that of two result files.
+    pair = [tmp_path / f"study/{n}_seed0/test/keypoints_val2017_detector_results.json" for n in ("none", "psa_p_fig2")]
+    alone = run_compare(*pair, say=lambda _: None).differences["AP"]
+    (row,) = (r for r in study["rows"] if r["block"] == "psa_p:fig2" and r["protocol"] == "detector")
+    assert row["images"]["value"] == pytest.approx(100 * alone.value)
+    assert [row["images"]["low"], row["images"]["high"]] == pytest.approx([100 * alone.low, 100 * alone.high], abs=1e-4)
+    assert row["images"]["p_value"] == alone.p_value
+    svg = ElementTree.parse(tmp_path / "study/study.svg")
+    assert len(svg.findall(".//{*}circle")) == 4
     again = run("study_attention.py", *arguments)
     assert "persons/s" not in again.stdout
     assert again.stdout.splitlines()[-5:] == first.stdout.splitlines()[-5:]
