@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from psa_pose.codecs.base import Codec
-from psa_pose.codecs.peak import blurred_window, check_blur, find_peaks, gaussian_kernel, paste, take
+from psa_pose.codecs.peak import blurred_window, check_blur, find_peaks, gaussian_kernel, take
 from psa_pose.errors import ConfigError
 
 SIGMA_PER_WIDTH = 2 / 48  # 2 heatmap pixels at 48x64, 3 at 72x96
@@ -39,10 +39,9 @@ class GaussianCodec(Codec):
         position = torch.stack(self._to_heatmap(joints), dim=-1)
         patch = torch.trunc(position + 0.5) if self.rounds else position
         weights = visible.float() * self._touches(patch)
-        drawn, centre = weights > 0.5, self._centre(position, patch)
-        first_x, columns = self._profile(centre[..., 0], patch[..., 0], drawn, width)
-        first_y, rows = self._profile(centre[..., 1], patch[..., 1], drawn, height)
-        paste(targets, first_x, first_y, rows[..., :, None] * columns[..., None, :])
+        profiles = self._profiles(self._centre(position, patch), patch, weights > 0.5)
+        columns, rows = profiles[:, :, 0, None, :width], profiles[:, :, 1, :height, None]
+        torch.mul(rows, columns, out=targets)
         return targets, weights
 
     def _touches(self, patch: Tensor) -> Tensor:
@@ -51,19 +50,20 @@ class GaussianCodec(Codec):
         start, end = torch.trunc(patch - int(3 * self.sigma)), torch.trunc(patch + int(3 * self.sigma) + 1)
         return (end >= 0).all(-1) & (start[..., 0] < width) & (start[..., 1] < height)
 
-    def _profile(self, centre: Tensor, patch: Tensor, drawn: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        """Gaussians around `centre` along one axis of `size` heatmap pixels: first pixels (B, K) and values (B, K, n).
+    def _profiles(self, centre: Tensor, patch: Tensor, drawn: Tensor) -> Tensor:
+        """Both axes at once: Gaussians (B, K, 2, n) around `centre` (B, K, 2), 0 beyond the reach of `patch`.
 
-        Only as many pixels as `patch` reaches, moved into the map where it reaches over the border; what lies beyond
-        the reach is 0, and so is all of a joint that is not `drawn`. All arguments but `size` are (B, K).
+        Only the pixels within reach are computed, then laid into zeros with a margin that takes what lies outside the
+        map, and all of a joint that is not `drawn` (B, K).
         """
         reach = self._reach()
-        many = min(2 * reach + 1, size)
-        first = torch.where(drawn, torch.ceil(patch - reach), 0.0).clamp_(0, size - many)
-        pixel = first[..., None] + torch.arange(many, device=patch.device, dtype=torch.float32)
+        first = torch.where(drawn[..., None], torch.ceil(patch - reach), 0.0)
+        pixel = first[..., None] + torch.arange(2 * reach + 1, device=patch.device, dtype=torch.float32)
         values = (pixel - centre[..., None]).square_().mul_(-0.5 / self.sigma**2).exp_()
-        within = ((pixel - patch[..., None]).abs_() <= reach) & drawn[..., None]
-        return first.long(), torch.where(within, values, 0.0)
+        size, margin = max(self.heatmap_size), 2 * reach + 1
+        index = torch.where(drawn[..., None, None], pixel + margin, 0.0).clamp_(0, size + 2 * margin - 1).long()
+        profiles = torch.zeros((*patch.shape, size + 2 * margin), device=patch.device)
+        return profiles.scatter_(-1, index, values)[..., margin : margin + size]
 
     def _centre(self, position: Tensor, patch: Tensor) -> Tensor:
         """Where the Gaussian's peak lies: `position`, unless the codec rounds it too."""
@@ -138,8 +138,8 @@ class Dark(Blurring):
     rounds = False
 
     def _reach(self) -> int:
-        # Published: no end at all. What lies beyond this one is below 2e-8, less than float32 tells apart at the peak.
-        return math.ceil(6 * self.sigma)
+        # Published: no end at all. This one is below 1e-17 and keeps products off denormals.
+        return math.ceil(9 * self.sigma)
 
     def _refine(self, maps: Tensor, x: Tensor, y: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
         height, width = maps.shape[1:]

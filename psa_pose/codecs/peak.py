@@ -45,22 +45,6 @@ def take(maps: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return maps.flatten(1).gather(1, rows).view(flat.shape).float()
 
 
-def paste(maps: Tensor, first_x: Tensor, first_y: Tensor, patches: Tensor) -> None:
-    """Overwrite (B, K, h, w) maps with 0 and one patch of (B, K, m, n) each, whose first pixel is (first_x, first_y).
-
-    Patches must lie in their maps. The maps are cleared as fast as memory allows, and a patch's row is laid down at
-    once: a view of the maps as all runs of n values, one for every start, takes rows by their first index.
-    """
-    height, width = maps.shape[2:]
-    rows, columns = patches.shape[2:]
-    flat = maps.zero_().view(-1)
-    first = torch.arange(0, flat.numel(), height * width, device=maps.device).view(first_x.shape)
-    first = first + first_y * width + first_x
-    starts = first[..., None] + torch.arange(0, rows * width, width, device=maps.device)
-    if len(flat) > 0:
-        flat.unfold(0, columns, 1).index_copy_(0, starts.flatten(), patches.reshape(-1, columns))
-
-
 def gaussian_kernel(size: int) -> list[float]:
     """The 1-D kernel of OpenCV's `GaussianBlur(..., (size, size), 0)`, as the published decoders use it; sum 1."""
     return cv2.getGaussianKernel(size, 0).ravel().tolist()
