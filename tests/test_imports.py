@@ -22,11 +22,14 @@ ALLOWED = {
     "checkpoints": {"errors", "distributed"},
     "predict": {"errors", "codecs", "geometry"},
 }
-ALLOWED["engine"] = {*ALLOWED}
+ALLOWED["export"] = {"errors", "skeleton", "config", "codecs", "models", "checkpoints", "predict"}
+ALLOWED["engine"] = {*ALLOWED, "estimator"}
 ALLOWED["detector"] = {"errors", "checkpoints"}
+ALLOWED["engine"] |= {"detector"}
 ALLOWED["estimator"] = {"errors", "skeleton", "geometry", "config", "codecs", "models", "data", "evaluation"}
-ALLOWED["estimator"] |= {"checkpoints", "predict"}
-ALLOWED["inference"] = {"errors", "skeleton", "data", "checkpoints", "visualization", "estimator"}
+ALLOWED["estimator"] |= {"export", "predict"}
+ALLOWED["inference"] = {"errors", "skeleton", "geometry", "config", "codecs", "data", "checkpoints", "visualization"}
+ALLOWED["inference"] |= {"estimator", "evaluation"}
 
 
 def imported_rooms(file: Path) -> set[str]:

@@ -1,4 +1,4 @@
-"""Measure this machine: python tools/benchmark.py attention|model|train|codec|data|eval [options]"""
+"""Measure this machine: python tools/benchmark.py attention|model|train|codec|data|eval|infer [options]"""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ Answer = tuple[Any, str]
 def main() -> None:
     parser = argparse.ArgumentParser(description="Times are medians; compared works run alternately in one process.")
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
-    for add in (add_attention, add_model, add_train, add_codec, add_data, add_eval):
+    for add in (add_attention, add_model, add_train, add_codec, add_data, add_eval, add_infer):
         kind = add(kinds)
         kind.add_argument("--json", type=Path, help="also write the figures to this file")
         kind.add_argument("--threads", type=int, default=0, help="torch's threads (default: as torch chooses)")
@@ -161,6 +161,28 @@ def run_eval(args: argparse.Namespace) -> Answer:
 
     row = benchmark_eval(args.rounds, args.share, args.check)
     return row, "\n".join(f"{name:15} {value:.3f}" for name, value in row.items())
+
+
+def add_infer(kinds: Any) -> argparse.ArgumentParser:
+    text = "from a picture to people: the stages, and the ways to compute a network, all compared with plain PyTorch"
+    kind = add_kind(kinds, "infer", run_infer, 9, text)
+    names = ["simple_baseline_r50_256x192", "hrnet_w32_256x192"]
+    default = [str(Path(__file__).parents[1] / f"configs/coco/{name}.yaml") for name in names]
+    kind.add_argument("configs", nargs="*", default=default, metavar="CONFIG[,KEY,value...]", help="R50 and W32")
+    kind.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="persons per call (%(default)s)")
+    kind.add_argument("--ways", nargs="+", help="such as folded+channels-last, compiled, onnxruntime (default: all)")
+    kind.add_argument("--flip", action="store_true", help="with the flip test: twice the network")
+    return kind
+
+
+def run_infer(args: argparse.Namespace) -> Answer:
+    from psa_pose.engine.benchmark.infer import WAYS, benchmark_infer
+    from psa_pose.engine.benchmark.measure import format_records
+
+    found = benchmark_infer(read_configs(args.configs), args.batches, args.rounds, args.ways or list(WAYS), args.flip)
+    tables = [format_records(rows) for rows in (found["ways"], found["stages"]) if rows]
+    skipped = [f"skipped {row['way']} of {row['network']}: {row['reason']}" for row in found["skipped"]]
+    return found, "\n\n".join(tables + ["\n".join(skipped)] * bool(skipped))
 
 
 if __name__ == "__main__":

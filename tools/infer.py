@@ -8,16 +8,34 @@ from psa_pose.errors import ConfigError, run_tool
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Keypoints of people on pictures and videos: drawn, and as COCO JSON.")
-    parser.add_argument("inputs", nargs="+", metavar="FILE", help="pictures, videos, folders of them, or patterns")
+    parser = argparse.ArgumentParser(
+        description="Keypoints of people on pictures, videos or a camera: drawn, and as COCO JSON. Exit status 1 where "
+        "something could not be read."
+    )
+    parser.add_argument("inputs", nargs="*", metavar="FILE", help="pictures, videos, folders of them, or patterns")
+    parser.add_argument("--camera", metavar="N", help="a camera by its number, or a stream's address; ends by Ctrl-C")
     parser.add_argument("--checkpoint", type=Path, required=True, help="what tools/train.py wrote; it says all else")
     parser.add_argument("--out", type=Path, default=Path("output/infer"), help="folder of the results (%(default)s)")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--boxes", type=Path, help="COCO detection file of the pictures; image_id is the file's name")
+    where.add_argument("--boxes", type=Path, help="COCO detection file (image_id: the file's name) or annotation file")
     where.add_argument("--whole-picture", action="store_true", help="every picture is one person's box")
     where.add_argument("--detector-weights", type=Path, help="file for torchvision's detector instead of a download")
     parser.add_argument("--box-score", type=float, default=0.5, help="least score of a box (%(default)s)")
     parser.add_argument("--keypoint-score", type=float, default=0.2, help="least score of a drawn joint (%(default)s)")
+    parser.add_argument(
+        "--nms",
+        action=argparse.BooleanOptionalAction,
+        help="drop whoever was found twice, as the evaluation does; by default with the detector's boxes alone",
+    )
+    parser.add_argument("--smooth", action="store_true", help="videos: follow people and take the jitter out")
+    parser.add_argument("--frames", type=int, metavar="N", help="videos and cameras: end after so many frames")
+    parser.add_argument(
+        "--overlay",
+        nargs="+",
+        default=[],
+        metavar="WHAT",
+        help="pictures: also write what the network sees of each person: heatmaps, gates, or both",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--no-flip", action="store_true", help="look at each person once: half the time")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
@@ -28,25 +46,47 @@ def main() -> None:
     from psa_pose.detector import PersonDetector
     from psa_pose.estimator import PoseEstimator
     from psa_pose.inference.boxes import boxes_of_file, whole_picture
-    from psa_pose.inference.run import run_infer
-    from psa_pose.inference.sources import find_files, is_video
+    from psa_pose.inference.overlays import OVERLAYS
+    from psa_pose.inference.run import Wanted, infer_camera, run_infer
+    from psa_pose.inference.sources import find_files, is_video, open_camera
+    from psa_pose.inference.trained import trained_of
 
+    # An option that takes several words takes the files behind it too.
+    overlays = tuple(word for word in args.overlay if word in OVERLAYS)
+    args.inputs += [word for word in args.overlay if word not in OVERLAYS]
+    if bool(args.inputs) == (args.camera is not None):
+        raise ConfigError("give files to look at, or --camera, and not both")
+    if args.frames is not None and args.frames < 1:
+        raise ConfigError(f"--frames is {args.frames}; give 1 or more")
     files = find_files(args.inputs)
-    if args.boxes and any(map(is_video, files)):
-        raise ConfigError("--boxes gives boxes to pictures, not to a video's frames; leave it out for videos")
+    if overlays and all(map(is_video, files)):
+        raise ConfigError("--overlay is for pictures; save a frame of the video as one")
+    if args.boxes and args.camera is not None:
+        raise ConfigError("--boxes gives boxes to files; leave it out with --camera")
+    camera = None if args.camera is None else open_camera(args.camera)
     dtype = torch.bfloat16 if args.bf16 else torch.float32
     estimator = PoseEstimator.from_checkpoint(args.checkpoint, args.device, not args.no_flip, dtype)
+    trained = trained_of(args.checkpoint)
+    if "gates" in overlays and not trained.has_gates:
+        raise ConfigError(f"checkpoint {args.checkpoint} has no PSA block, so no gates; leave --overlay gates out")
     if args.boxes:
-        boxes = boxes_of_file(args.boxes, args.box_score)
+        boxes = boxes_of_file(args.boxes, args.box_score, frames=any(map(is_video, files)))
     elif args.whole_picture:
         boxes = whole_picture
     else:
         detector = PersonDetector.from_torchvision(estimator.device, args.detector_weights, args.box_score)
         boxes = lambda _, pixels: detector(pixels)  # noqa: E731
-    problems = run_infer(estimator, files, boxes, args.out, args.keypoint_score)
+    doubles = not (args.boxes or args.whole_picture) if args.nms is None else args.nms
+    wanted = Wanted(args.keypoint_score, trained, doubles, overlays, args.smooth, args.frames)
+    if camera:
+        stem = args.out / f"camera_{Path(args.camera).stem}"
+        problems = infer_camera(estimator, camera, f"camera {args.camera}", boxes, stem, wanted)
+    else:
+        problems = run_infer(estimator, files, boxes, args.out, wanted)
     for problem in problems:
         print(problem, file=sys.stderr)
-    print(f"{len(files) - len(problems)} of {len(files)} files without a problem; results are in {args.out}")
+    what = f"{len(files) - len(problems)} of {len(files)} files without a problem; " if files else ""
+    print(f"{what}results are in {args.out}")
     if problems:
         raise SystemExit(1)
 

@@ -171,7 +171,7 @@ class UdpGaussian(Blurring):
         rows = (y[:, None] + step).clamp(0, height - 1) - y[:, None] + 1
         near = take(blurred_window(maps, x, y, 1, self._kernel), columns[:, None, :], rows[:, :, None])
         near = near * (score / near.amax(dim=(1, 2)))[:, None, None]
-        log = near.clamp(0.001, 50).log()
+        log = near.clamp(0.001, 50.0).log()
         dx, dy = (log[:, 1, 2] - log[:, 1, 0]) / 2, (log[:, 2, 1] - log[:, 0, 1]) / 2
         dxx = log[:, 1, 2] - 2 * log[:, 1, 1] + log[:, 1, 0]
         dyy = log[:, 2, 1] - 2 * log[:, 1, 1] + log[:, 0, 1]

@@ -73,7 +73,7 @@ def _row(
         return Row(block, protocol, tuple(ap), None, None)
     means = [dict.fromkeys(STATS, -1.0) | {"AP": statistics.mean(values) / 100} for values in (base_ap, ap)]
     moved = differences(means[0], means[1], base, samples)["AP"]
-    images = Estimate(*(100 * value for value in (moved.value, moved.low, moved.high)), moved.p_value)
+    images = Estimate(100 * moved.value, 100 * moved.low, 100 * moved.high, moved.p_value)
     by_seed = [b - a for a, b in zip(base_ap, ap, strict=True)]
     return Row(block, protocol, tuple(ap), images, statistics.stdev(by_seed) if by_seed[1:] else None)
 

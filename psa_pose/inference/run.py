@@ -1,122 +1,154 @@
-"""`tools/infer.py`: people on pictures and videos, drawn and as COCO files."""
+"""`tools/infer.py`: people on pictures, videos and cameras, drawn and as COCO files."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from psa_pose.checkpoints import write_whole
-from psa_pose.data.images import read_image
 from psa_pose.errors import DataError
 from psa_pose.estimator import Person, PoseEstimator
 from psa_pose.inference.boxes import BoxSource
-from psa_pose.inference.sources import Video, is_video, open_video, read_frames
-from psa_pose.skeleton import Skeleton
-from psa_pose.visualization.draw import draw_skeleton, write_picture
+from psa_pose.inference.overlays import write_overlays
+from psa_pose.inference.people import Written, drop_doubles
+from psa_pose.inference.smooth import Smoother
+from psa_pose.inference.sources import Camera, is_video, open_video, read_camera, read_frames
+from psa_pose.inference.streaming import Frame, Refine, Seen, stream
+from psa_pose.inference.trained import Trained
+from psa_pose.visualization.draw import write_picture
 
 
-@dataclass
-class Written:
-    """A COCO file in the making: images, annotations with score, and the category that names the keypoints."""
+@dataclass(frozen=True)
+class Wanted:
+    """What is made of the people. threshold: keypoints with a higher score are drawn.
 
-    skeleton: Skeleton
-    images: list[dict[str, Any]] = field(default_factory=list)
-    annotations: list[dict[str, Any]] = field(default_factory=list)
+    trained: what the estimator's checkpoint says, needed for the next two. doubles: drop those who were found twice.
+    overlays: "heatmaps" and "gates", of pictures. smooth: follow people through a video and smooth their joints.
+    frames: at most so many of a video or camera; None: all.
+    """
 
-    def add(self, image_id: int, name: str, size: tuple[int, int], people: Iterable[Person]) -> None:
-        """One picture, or frame, of (width, height) pixels."""
-        self.images.append({"id": image_id, "file_name": name, "width": size[0], "height": size[1]})
-        for person in people:
-            entry = {"id": len(self.annotations) + 1, "image_id": image_id, **_annotation(person)}
-            self.annotations.append(entry)
-
-    def save(self, path: Path) -> None:
-        """Write it whole."""
-        limbs = [[a + 1, b + 1] for a, b in self.skeleton.limb_pairs]
-        category = {"id": 1, "name": "person", "keypoints": list(self.skeleton.names), "skeleton": limbs}
-        content = {"images": self.images, "annotations": self.annotations, "categories": [category]}
-        write_whole(path, lambda file: file.write(json.dumps(content).encode()))
+    threshold: float = 0.2
+    trained: Trained | None = None
+    doubles: bool = False
+    overlays: tuple[str, ...] = ()
+    smooth: bool = False
+    frames: int | None = None
 
 
 def run_infer(
-    estimator: PoseEstimator, files: list[Path], boxes: BoxSource, folder: Path, threshold: float = 0.2
+    estimator: PoseEstimator, files: list[Path], boxes: BoxSource, folder: Path, wanted: Wanted | None = None
 ) -> list[str]:
     """Draw and list the people of every file into `folder`; the answer: one sentence for each file or video in which
-    something could not be read. threshold: keypoints with a higher score are drawn.
+    something could not be read.
     """
-    problems: list[str] = []
+    wanted, taken = wanted or Wanted(), set[str]()
+    stems = {path: folder / _free_name(path.stem, taken) for path in files}
     pictures = [path for path in files if not is_video(path)]
-    listed, ids = Written(estimator.skeleton), image_ids(pictures)
-    names: set[str] = set()
-    for path in tqdm(files, desc="files", disable=not sys.stderr.isatty()):
-        name = _free_name(path.stem, names)
+    problems = infer_pictures(estimator, pictures, boxes, stems, wanted) if pictures else []
+    for path in filter(is_video, files):
         try:
-            if is_video(path):
-                problems += infer_video(estimator, open_video(path), boxes, folder / name, threshold)
-                continue
-            image = read_image(path)
-            people = estimator(image, *boxes(path, image))
+            problems += infer_video(estimator, path, boxes, stems[path], wanted)
         except DataError as error:
             problems.append(f"{path}: {error}")
-            continue
-        listed.add(ids[path], path.name, (image.shape[1], image.shape[0]), people)
-        suffix = ".png" if path.suffix.lower() == ".png" else ".jpg"
-        write_picture(folder / f"{name}_pose{suffix}", draw_people(image, people, estimator.skeleton, threshold))
-    if pictures:
-        listed.save(folder / "keypoints.json")
     return problems
 
 
-def infer_video(
-    estimator: PoseEstimator, video: Video, boxes: BoxSource, stem: Path, threshold: float = 0.2
+def infer_pictures(
+    estimator: PoseEstimator, pictures: list[Path], boxes: BoxSource, stems: dict[Path, Path], wanted: Wanted
 ) -> list[str]:
-    """Write <stem>_pose.mp4 and <stem>_keypoints.json, a frame for every frame; the answer: what could not be decoded.
+    """Write <stem>_pose.jpg (.png for a .png) of each, its overlays, and one keypoints.json beside them."""
+    problems, listed, ids = list[str](), Written(estimator.skeleton), image_ids(pictures)
+    found = stream(
+        estimator,
+        pictures,
+        lambda index, frame: boxes(pictures[index], frame),
+        drawn=wanted.threshold,
+        refine=_refine(estimator, wanted),
+        heatmaps="heatmaps" in wanted.overlays,
+    )
+    with closing(found):
+        for seen in _bar(found, "pictures", len(pictures)):
+            path, stem = pictures[seen.number], stems[pictures[seen.number]]
+            if seen.problem or seen.frame is None or seen.drawn is None:
+                problems.append(f"{path}: {seen.problem}")
+                continue
+            listed.add(ids[path], path.name, (seen.frame.shape[1], seen.frame.shape[0]), seen.people)
+            suffix = ".png" if path.suffix.lower() == ".png" else ".jpg"
+            write_picture(stem.with_name(f"{stem.name}_pose{suffix}"), seen.drawn)
+            if wanted.trained and wanted.overlays:
+                shown = (seen.frame, seen.people, wanted.threshold)
+                write_overlays(estimator, wanted.trained, *shown, stem, wanted.overlays)
+    listed.save(stems[pictures[0]].with_name("keypoints.json"))
+    return problems
 
-    A frame that cannot be decoded shows the one before it (black at first) and nobody. The sound is not kept.
+
+def infer_video(estimator: PoseEstimator, path: Path, boxes: BoxSource, stem: Path, wanted: Wanted) -> list[str]:
+    """Write <stem>_pose.mp4 and <stem>_keypoints.json, a frame for every frame; the answer: what could not be read.
+
+    A frame that is broken shows the one before it (black at first) and nobody. The sound is not kept.
     """
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    out = stem.with_name(f"{stem.name}_pose.mp4")
-    writer = cv2.VideoWriter(str(out), cv2.VideoWriter.fourcc(*"mp4v"), video.fps, video.size)
-    if not writer.isOpened():
-        raise DataError(f"video {out} cannot be written; check the folder and OpenCV's video support")
-    listed, broken = Written(estimator.skeleton), []
-    shown = np.zeros((video.size[1], video.size[0], 3), np.uint8)
-    try:
-        frames = tqdm(read_frames(video), video.path.name, video.count, False, disable=not sys.stderr.isatty())
-        for number, frame in enumerate(frames):
-            people: list[Person] = []
-            if frame is None:
-                broken.append(number)
-            else:
-                people = estimator(frame, *boxes(video.path, frame))
-                shown = draw_people(frame, people, estimator.skeleton, threshold)
-            listed.add(number, f"{video.path.name}#{number}", video.size, people)
-            writer.write(np.ascontiguousarray(shown[..., ::-1]))
-    finally:
-        writer.release()
-    listed.save(stem.with_name(f"{stem.name}_keypoints.json"))
+    video = open_video(path)
+    count = min(video.count, wanted.frames or video.count)
+    frames = islice(read_frames(video), count)
+    found = _stream_of(estimator, frames, path, boxes, video.fps, wanted, live=False)
+    broken = record(estimator, found, stem, path.name, video.fps, video.size, count)
     if not broken:
         return []
-    return [f"{video.path}: {len(broken)} of {video.count} frames cannot be decoded (frame {broken[0]} first)"]
+    return [f"{path}: {len(broken)} of {count} frames could not be used (frame {broken[0][0]} first: {broken[0][1]})"]
 
 
-def draw_people(image: np.ndarray, people: Iterable[Person], skeleton: Skeleton, threshold: float) -> np.ndarray:
-    """A copy of an RGB picture with everybody on it, the best on top, each with a score at the box's corner."""
-    image = image.copy()
-    for person in sorted(people, key=lambda person: person.score):
-        image = draw_skeleton(image, person.keypoints[:, :2], person.keypoints[:, 2] > threshold, skeleton)
-        x, y = np.clip(person.box[:2], 0, None)
-        place = (int(x) + 2, int(y) + 12)
-        cv2.putText(image, f"{person.score:.2f}", place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
-    return image
+def infer_camera(
+    estimator: PoseEstimator, camera: Camera, name: str, boxes: BoxSource, stem: Path, wanted: Wanted
+) -> list[str]:
+    """As for a video, until the camera ends, `wanted.frames` have come, or Ctrl-C.
+
+    A frame that came while the network was busy is not looked at: it shows the one before it and is not listed.
+    """
+    frames = islice(read_camera(camera), wanted.frames)
+    found = _stream_of(estimator, frames, Path(name), boxes, camera.fps, wanted, live=True)
+    try:
+        broken = record(estimator, found, stem, name, camera.fps, camera.size, wanted.frames)
+    except KeyboardInterrupt:
+        return []
+    return [f"{name}: {len(broken)} frames could not be used (frame {broken[0][0]} first)"] if broken else []
+
+
+def record(
+    estimator: PoseEstimator,
+    found: Generator[Seen, None, None],
+    stem: Path,
+    name: str,
+    fps: float,
+    size: tuple[int, int],
+    count: int | None,
+) -> list[tuple[int, str]]:
+    """Write <stem>_pose.mp4 and <stem>_keypoints.json, in which frames are named <name>#<number>; what has been found
+    is written also where it ends in an error or by Ctrl-C. The answer: number and problem of each broken frame.
+    """
+    listed, broken, written = Written(estimator.skeleton), list[tuple[int, str]](), 0
+    shown = np.zeros((size[1], size[0], 3), np.uint8)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    with _writer(stem.with_name(f"{stem.name}_pose.mp4"), fps, size) as writer, closing(found):
+        try:
+            for seen in _bar(found, name, count):
+                # A camera's frames that nobody had time for.
+                for _ in range(written, seen.number):
+                    _write(writer, shown, size)
+                shown, written = shown if seen.drawn is None else seen.drawn, seen.number + 1
+                _write(writer, shown, size)
+                listed.add(seen.number, f"{name}#{seen.number}", size, seen.people)
+                if seen.problem:
+                    broken.append((seen.number, seen.problem))
+        finally:
+            listed.save(stem.with_name(f"{stem.name}_keypoints.json"))
+    return broken
 
 
 def image_ids(pictures: list[Path]) -> dict[Path, int]:
@@ -127,17 +159,50 @@ def image_ids(pictures: list[Path]) -> dict[Path, int]:
     return dict(zip(pictures, numbers if coco else range(1, len(stems) + 1), strict=True))
 
 
-def _annotation(person: Person) -> dict[str, Any]:
-    keypoints = np.concatenate([person.keypoints[:, :2].round(2), person.keypoints[:, 2:].round(3)], axis=1)
-    return {
-        "category_id": 1,
-        "bbox": person.box.tolist(),
-        "area": float(person.box[2] * person.box[3]),
-        "iscrowd": 0,
-        "num_keypoints": len(keypoints),
-        "keypoints": keypoints.flatten().tolist(),
-        "score": person.score,
-    }
+def _stream_of(
+    estimator: PoseEstimator, frames: Iterator[Frame], path: Path, boxes: BoxSource, fps: float, wanted: Wanted,
+    live: bool,
+) -> Generator[Seen, None, None]:  # fmt: skip
+    return stream(
+        estimator,
+        frames,
+        lambda index, frame: boxes(path.with_name(f"{path.name}#{index}"), frame),
+        drawn=wanted.threshold,
+        refine=_refine(estimator, wanted, fps),
+        live=live,
+    )
+
+
+def _refine(estimator: PoseEstimator, wanted: Wanted, fps: float | None = None) -> Refine:
+    """fps: of a video whose people are to be followed; None: pictures that do not belong together."""
+    smoother = Smoother(estimator.skeleton.sigmas, fps, wanted.threshold) if fps and wanted.smooth else None
+
+    def refine(index: int, people: list[Person]) -> list[Person]:
+        people = drop_doubles(people, wanted.trained) if wanted.doubles and wanted.trained else people
+        return smoother(index, people) if smoother else people
+
+    return refine
+
+
+def _bar(found: Iterable[Seen], what: str, count: int | None) -> tqdm:
+    return tqdm(found, what, count, leave=False, disable=not sys.stderr.isatty())
+
+
+@contextmanager
+def _writer(path: Path, fps: float, size: tuple[int, int]) -> Iterator[cv2.VideoWriter]:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
+    if not writer.isOpened():
+        raise DataError(f"video {path} cannot be written; check the folder and OpenCV's video support")
+    try:
+        yield writer
+    finally:
+        writer.release()
+
+
+def _write(writer: cv2.VideoWriter, frame: np.ndarray, size: tuple[int, int]) -> None:
+    # A writer leaves out, silently, frames of another size than the first one's.
+    frame = frame if frame.shape[1::-1] == size else cv2.resize(frame, size)
+    writer.write(np.ascontiguousarray(frame[..., ::-1]))
 
 
 def _free_name(stem: str, taken: set[str]) -> str:

@@ -1,4 +1,4 @@
-"""What a command was pointed at: pictures and videos, by file, folder or pattern; and the frames of a video."""
+"""What a command was pointed at: files, folders or patterns, cameras; and the frames of both videos and cameras."""
 
 from __future__ import annotations
 
@@ -93,3 +93,45 @@ def read_frames(video: Video) -> Iterator[np.ndarray | None]:
                 yield np.ascontiguousarray(frame[..., ::-1])
     finally:
         capture.release()
+
+
+# Frames in a row that a camera may fail to give before it counts as gone.
+LOST = 10
+
+
+@dataclass(frozen=True)
+class Camera:
+    """An open camera: frames per second as it states them, and width and height in pixels."""
+
+    capture: cv2.VideoCapture
+    fps: float
+    size: tuple[int, int]
+
+
+def open_camera(name: str) -> Camera:
+    """A camera by its number, or whatever else OpenCV opens, such as the address of a stream. Raises DataError."""
+    capture = cv2.VideoCapture(int(name) if name.isdecimal() else name)
+    if not capture.isOpened() or not capture.grab():
+        capture.release()
+        raise DataError(
+            f"camera {name} cannot be opened; check that it is there, that you may use it and that no other program "
+            "does, or try another number"
+        )
+    width, height = (int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    return Camera(capture, capture.get(cv2.CAP_PROP_FPS) or 25.0, (width, height))
+
+
+def read_camera(camera: Camera) -> Iterator[np.ndarray | None]:
+    """Its frames, (H, W, 3) uint8 RGB, until it gives no more, and None for one that it fails to give. Releases it."""
+    failed = 0
+    try:
+        while failed < LOST:
+            done, frame = camera.capture.read()
+            if not done:
+                failed += 1
+                continue
+            yield from [None] * failed
+            failed = 0
+            yield np.ascontiguousarray(frame[..., ::-1])
+    finally:
+        camera.capture.release()

@@ -52,6 +52,17 @@ def ring_joints(image: np.ndarray, joints: np.ndarray, ringed: np.ndarray, colou
     return image
 
 
+def draw_outline(
+    image: np.ndarray, corners: np.ndarray, colour: tuple[int, int, int], thickness: int = 2
+) -> np.ndarray:
+    """A copy of the picture with a closed line through corners (n, 2), pixels, dark at its rims."""
+    image = image.copy()
+    points = (np.clip(corners, -1e4, 1e4) * 2**SHIFT).round().astype(np.int32)
+    for shade, width in (((0, 0, 0), thickness + 1), (colour, thickness)):
+        cv2.polylines(image, [points], True, shade, width, cv2.LINE_AA, SHIFT)
+    return image
+
+
 def overlay_heatmap(image: np.ndarray, maps: np.ndarray) -> np.ndarray:
     """The picture darkened under the strongest of the maps (K, h, w), whose values 0 to 1 go from blue to red."""
     height, width = image.shape[:2]

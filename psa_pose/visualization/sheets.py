@@ -33,11 +33,16 @@ def target_sheet(crops: list[Crop], skeleton: Skeleton) -> np.ndarray:
     """Per person: the crop with its annotated keypoints, and the target heatmaps over it."""
     pictures = []
     for crop in map(enlarge, crops):
-        pictures += [
-            draw_skeleton(crop.image, crop.truth, crop.visible > 0, skeleton),
-            overlay_heatmap(crop.image, crop.maps),
-        ]
+        pictures += target_pictures(crop, skeleton)
     return grid(pictures, 2 * PERSONS_PER_ROW)
+
+
+def target_pictures(crop: Crop, skeleton: Skeleton) -> list[np.ndarray]:
+    """Two pictures of a crop's size: its annotated keypoints, and the target heatmaps."""
+    return [
+        draw_skeleton(crop.image, crop.truth, crop.visible > 0, skeleton),
+        overlay_heatmap(crop.image, crop.maps),
+    ]
 
 
 def prediction_sheet(crops: list[Crop], skeleton: Skeleton, threshold: float) -> np.ndarray:

@@ -130,3 +130,23 @@ def test_data_benchmark(people, tmp_path, monkeypatch):
         "test, detector boxes",
     ]
     assert all(row["ratio"] > 0.5 and row["times_as_fast"] > 0 for row in rows)
+
+
+def test_inference_benchmark_compares_with_plain_pytorch(tmp_path, monkeypatch):
+    out, config = tmp_path / "i.json", ROOT / "configs/synthetic/quickstart.yaml"
+    small = f"{config},MODEL.WIDTH,8"
+    ways = ["folded", "bf16"]
+    run_benchmark(monkeypatch, "infer", small, "--rounds", 1, "--batches", 1, 2, "--json", out, "--ways", *ways)
+    found = json.loads(out.read_text())
+    assert [(row["batch"], row["way"]) for row in found["ways"]] == [(b, w) for b in (1, 2) for w in ("eager", *ways)]
+    assert all(row["times_as_fast"] == 1 for row in found["ways"] if row["way"] == "eager")
+    assert all(row["persons_per_s"] == pytest.approx(1e3 * row["batch"] / row["latency_ms"]) for row in found["ways"])
+    stages = [key for key in found["stages"][0] if key.endswith("_ms")]
+    assert stages == ["decode_ms", "crop_ms", "network_ms", "maps_ms", "draw_ms"]
+    assert all(row["images_per_s"] * row["persons"] == pytest.approx(row["persons_per_s"]) for row in found["stages"])
+
+
+def test_a_way_to_infer_that_is_not_known_is_refused(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run_benchmark(monkeypatch, "infer", "--ways", "foldd")
+    assert "did you mean 'folded'" in capsys.readouterr().err

@@ -1,0 +1,168 @@
+"""A checkpoint as a file for other programs, compared with PyTorch before it takes its name.
+
+TorchScript is not offered: PyTorch has deprecated it in favour of torch.export.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from psa_pose.checkpoints import write_whole
+from psa_pose.codecs import Codec
+from psa_pose.errors import CheckpointError, ConfigError
+from psa_pose.export.facts import KEY, Exported, read_trained
+from psa_pose.export.fold import fold_batchnorm
+from psa_pose.export.graph import INPUT, CropNetwork, output_names, trace
+from psa_pose.export.quantize import QUANTIZED, quantize
+
+FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
+
+# See `Differences`.
+MAP_TOLERANCE, JOINT_TOLERANCE = 1e-4, 1e-2
+
+# Crops (N, H, W, 3) uint8 -> the file's outputs, in order.
+Runner = Callable[[np.ndarray], list[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Differences:
+    """The largest between the file's answers and PyTorch's: of the maps, as a share of `largest`, which is the largest
+    absolute value of PyTorch's maps or 1; and of joints, crop pixels, against the codec's for the file's own maps."""
+
+    maps: float
+    largest: float
+    joints: float | None = None
+
+
+def export_checkpoint(
+    checkpoint: Path,
+    out: Path,
+    form: str = "onnx",
+    keypoints: bool = False,
+    flip: bool = False,
+    quantized: str = "none",
+    calibration: np.ndarray | None = None,
+) -> Differences:
+    """Write a checkpoint's network as an ONNX file or a torch.export archive, by `form`: a key of FORMATS.
+
+    The graph takes RGB crops (N, H, W, 3) uint8, any N from 1 on; see `CropNetwork` for its outputs and for keypoints
+    and flip. quantized: a value of QUANTIZED; "static" needs calibration, such crops (N, H, W, 3). ONNX only.
+    Raises ConfigError for what cannot be combined or is not installed, CheckpointError for an unfit checkpoint, and
+    where the file's answers are not PyTorch's; then `out` is left as it was. Quantized maps may differ as they will.
+    """
+    check_request(form, quantized, calibration is not None)
+    model, facts = read_trained(checkpoint)
+    network = CropNetwork(fold_batchnorm(model), facts, flip, keypoints)
+    exported = Exported(facts, keypoints, flip, quantized)
+    data, run = onnx_file(network, exported, calibration) if form == "onnx" else archive(network, exported)
+    found = compare(run, CropNetwork(model, facts, flip, False), keypoints)
+    wrong = found.maps > MAP_TOLERANCE or (found.joints or 0) > JOINT_TOLERANCE
+    # A NaN is above nothing.
+    if not np.isfinite(found.maps) or (wrong and quantized == "none"):
+        raise CheckpointError(
+            f"the exported network's answers are not those of {checkpoint} ({found}); nothing was written: report it"
+        )
+    write_whole(out, lambda file: file.write(data))
+    return found
+
+
+def check_request(form: str, quantized: str, calibrated: bool) -> None:
+    """Raise ConfigError for what `export_checkpoint` cannot do, before anything takes time."""
+    if form not in FORMATS or quantized not in QUANTIZED:
+        raise ConfigError(f"cannot write {form!r}, {quantized!r}; choose one of {list(FORMATS)}, of {list(QUANTIZED)}")
+    if quantized != "none" and form != "onnx":
+        raise ConfigError("quantization is ONNX Runtime's; write the format onnx, or leave the quantization out")
+    if calibrated != (quantized == "static"):
+        raise ConfigError("static quantization, and no other, needs crops to calibrate with; give a data set's config")
+    if form == "onnx":
+        try:
+            import onnx  # noqa: F401
+            import onnxruntime  # noqa: F401
+            import onnxscript  # noqa: F401
+        except ImportError as error:
+            raise ConfigError(
+                f"{error.name} is not installed; install what exporting needs: pip install onnx onnxscript onnxruntime"
+            ) from None
+
+
+def compare(run: Runner, network: CropNetwork, keypoints: bool) -> Differences:
+    """A file's answers against PyTorch's `network` (not folded, without decoding) for batches of 1, 2 and 5 crops."""
+    width, height = network.size
+    generator = np.random.default_rng(0)
+    worst, largest, joints = 0.0, 1.0, 0.0
+    for count in (1, 2, 5):
+        crops = generator.integers(0, 256, (count, height, width, 3), np.uint8)
+        with torch.no_grad():
+            expected = network(torch.from_numpy(crops)).numpy()
+        answers = run(crops)
+        maps = answers[-1]
+        largest = max(largest, float(np.abs(expected).max()))
+        worst = float(np.maximum(worst, np.abs(maps - expected).max()))
+        if keypoints:
+            joints = max(joints, decoding_difference(answers, network.codec))
+    return Differences(worst / largest, largest, joints if keypoints else None)
+
+
+def decoding_difference(answers: list[np.ndarray], codec: Codec) -> float:
+    """The largest between joints and scores of a graph and what the codec makes of the graph's maps.
+
+    Of joints in crop pixels, or, where the codec goes further than a pixel from the map's maximum, as a share of that
+    way: it divides by a curvature, and where that is next to nothing, so it does with the rounding.
+    """
+    joints, scores, maps = answers
+    expected, certainty = (part.numpy() for part in codec.decode(torch.from_numpy(maps)))
+    width = maps.shape[3]
+    row, column = np.divmod(maps[:, :: codec.channels_per_joint].reshape(*scores.shape, -1).argmax(2), width)
+    peaks = np.stack([column, row], axis=2) * np.array(codec.stride)
+    way = np.linalg.norm(expected - peaks, axis=2, keepdims=True)
+    return float(max((np.abs(joints - expected) / np.maximum(way, 1)).max(), np.abs(scores - certainty).max()))
+
+
+def archive(network: CropNetwork, exported: Exported) -> tuple[bytes, Runner]:
+    """A torch.export archive's bytes, and what runs them: read back only because they were made here, it unpickles."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(trace(network), buffer, extra_files={f"{KEY}.json": exported.to_json(_versions())})
+        data = buffer.getvalue()
+        called = torch.export.load(io.BytesIO(data)).module()
+
+    def run(crops: np.ndarray) -> list[np.ndarray]:
+        with torch.no_grad():
+            answer = called(torch.from_numpy(crops))
+        return [part.numpy() for part in (answer if isinstance(answer, tuple) else (answer,))]
+
+    return data, run
+
+
+def onnx_file(network: CropNetwork, exported: Exported, calibration: np.ndarray | None = None) -> tuple[bytes, Runner]:
+    """An ONNX file's bytes, and what runs them."""
+    import onnx
+    import onnxruntime
+
+    names = output_names(exported.keypoints)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program: Any = torch.onnx.export(
+            trace(network), (), input_names=[INPUT], output_names=names, dynamo=True, verbose=False
+        )
+    model = quantize(program.model_proto, exported.quantized, calibration)
+    onnx.helper.set_model_props(model, {KEY: exported.to_json(_versions() | {"onnx": onnx.__version__})})
+    onnx.checker.check_model(model)
+    data = model.SerializeToString()
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    return data, lambda crops: session.run(names, {INPUT: crops})
+
+
+def _versions() -> dict[str, str]:
+    from psa_pose import __version__
+
+    return {"psa_pose": __version__, "torch": str(torch.__version__)}

@@ -1,0 +1,220 @@
+"""Exported files: their answers are PyTorch's, they say what they are, and a wrong one is refused by a sentence."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import psa_pose
+from psa_pose.attention import ATTENTIONS
+from psa_pose.errors import CheckpointError, ConfigError, PsaPoseError
+from psa_pose.estimator.networks import OnnxNetwork, TorchNetwork
+from psa_pose.export import write
+from psa_pose.export.facts import KEY, Exported, facts_of, read_exported, read_trained
+from psa_pose.export.fold import fold_batchnorm
+from psa_pose.export.graph import CropNetwork, trace
+from psa_pose.export.write import export_checkpoint
+from psa_pose.models import hrnet
+from psa_pose.skeleton import COCO
+from tests.export.small import BACKBONES, saved, small_config, small_network
+
+onnx = pytest.importorskip("onnx", reason="exporting to ONNX needs onnx")
+onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX files are run by onnxruntime")
+pytest.importorskip("onnxscript", reason="PyTorch's ONNX exporter needs onnxscript")
+
+CODECS = ["standard", "dark", "udp_gaussian", "udp_offset"]
+
+
+def some_crops(count: int) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 256, (count, 64, 64, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> tuple[Path, Path]:
+    """A checkpoint, and the ONNX file made from it."""
+    folder = tmp_path_factory.mktemp("exported")
+    words = ("MODEL.ATTENTION.NAME", "psa_p", "INPUT.CHANNEL_ORDER", "bgr")
+    checkpoint = saved(folder / "c.pt", "simple_baseline", *words)
+    found = export_checkpoint(checkpoint, folder / "m.onnx")
+    assert found.maps < 1e-4
+    assert found.joints is None
+    return checkpoint, folder / "m.onnx"
+
+
+class Plain(nn.Module):
+    """As little of a network as answers maps of a quarter of the crop's size."""
+
+    def __init__(self, maps: int) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, maps, 5, stride=4, padding=2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layer(images)
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch_export"])
+@pytest.mark.parametrize("codec", CODECS)
+def test_keypoints_of_the_graph_are_those_of_the_codec(codec, form):
+    # A short blur, because each of its taps has to be traced.
+    blur = 0 if codec == "standard" else 5
+    words = ("CODEC.NAME", codec, "CODEC.SIGMA", 0, "CODEC.BLUR", blur, "INPUT.CHANNEL_ORDER", "bgr")
+    cfg = small_config("simple_baseline", *words)
+    facts = facts_of(cfg, COCO, cfg.INPUT)
+    torch.manual_seed(0)
+    model = Plain(17 * facts.make_codec().channels_per_joint)
+    make = write.onnx_file if form == "onnx" else write.archive
+    _, run = make(CropNetwork(model, facts, True, True), Exported(facts, True, True))
+    network = TorchNetwork(model, facts, torch.device("cpu"), flip=True, fold=False)
+    for count in (1, 4):
+        crops = some_crops(count)
+        joints, scores, maps = run(crops)
+        assert joints.shape == (count, 17, 2)
+        assert np.ptp(joints) > 10
+        assert write.decoding_difference([joints, scores, maps], facts.make_codec()) < 2e-3
+        assert write.decoding_difference([joints + 0.5, scores, maps], facts.make_codec()) > 1e-2
+        assert np.abs(maps - network(crops, True)[2]).max() < 1e-4
+
+
+def test_an_archive_of_torch_export_answers_as_the_checkpoint(tmp_path, exported):
+    out = tmp_path / "m.pt2"
+    assert export_checkpoint(exported[0], out, "torch_export").maps < 1e-4
+    extra = {f"{KEY}.json": ""}
+    program = torch.export.load(out, extra_files=extra)
+    assert not read_exported(extra[f"{KEY}.json"], out).keypoints
+    crops = some_crops(4)
+    expected = OnnxNetwork(exported[1])(crops, True)[2]
+    with torch.no_grad():
+        assert np.abs(program.module()(torch.from_numpy(crops)).numpy() - expected).max() < 2e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attention", ["none", *ATTENTIONS])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_network_with_every_attention(monkeypatch, backbone, attention):
+    # Tracing takes as long as a network is deep: one of everything is enough here.
+    monkeypatch.setattr(hrnet, "BLOCKS_PER_BRANCH", 1)
+    monkeypatch.setattr(hrnet, "MODULES_PER_STAGE", (1, 1, 1))
+    words = (backbone, "MODEL.STACKS", 1, "MODEL.ATTENTION.NAME", attention)
+    cfg = small_config(*words)
+    model, facts = small_network(*words), facts_of(cfg, COCO, cfg.INPUT)
+    crops = some_crops(3)
+    with torch.no_grad():
+        expected = CropNetwork(model, facts, False, False)(torch.from_numpy(crops)).numpy()
+    program = trace(CropNetwork(fold_batchnorm(model), facts, False, False))
+    data = torch.onnx.export(program, (), input_names=["crops"], output_names=["maps"], dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(data.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    tolerance = 1e-4 * max(1.0, np.abs(expected).max())
+    with torch.no_grad():
+        assert np.abs(program.module()(torch.from_numpy(crops)).numpy() - expected).max() < tolerance
+    assert np.abs(session.run(None, {"crops": crops})[0] - expected).max() < tolerance
+
+
+def test_the_estimator_of_a_file_is_that_of_the_checkpoint(exported):
+    checkpoint, out = exported
+    picture = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    boxes = [[0, 0, 60, 80], [30, 10, 70, 70], [-9, 5, 60, 99]]
+    expected = psa_pose.PoseEstimator.from_checkpoint(checkpoint, "cpu", flip=False)(picture, boxes, heatmaps=True)
+    estimator = psa_pose.PoseEstimator.from_onnx(out, threads=1)
+    people = estimator(picture, boxes, heatmaps=True, batch_size=2)
+    for one, other in zip(people, expected, strict=True):
+        assert np.abs(one.heatmaps - other.heatmaps).max() < 1e-4 * max(1, np.abs(other.heatmaps).max())
+        assert np.median(np.abs(one.keypoints - other.keypoints)) < 1e-2
+        assert one.score == pytest.approx(other.score, rel=1e-3)
+    assert estimator.skeleton.names == psa_pose.PoseEstimator.from_checkpoint(checkpoint, "cpu").skeleton.names
+    with pytest.raises(ConfigError, match="gates"):
+        estimator.gates(picture)
+
+
+def test_what_is_no_exported_file_is_refused(exported, tmp_path, monkeypatch):
+    checkpoint, out = exported
+    whole = out.read_bytes()
+    for wrong in (b"", b"no file", whole[:1000], whole[: len(whole) // 2]):
+        (tmp_path / "wrong.onnx").write_bytes(wrong)
+        with pytest.raises(CheckpointError, match=r"damaged|not one that"):
+            OnnxNetwork(tmp_path / "wrong.onnx")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        OnnxNetwork(tmp_path / "missing.onnx")
+    with pytest.raises(CheckpointError, match="damaged or not an ONNX file"):
+        OnnxNetwork(checkpoint)
+    with pytest.raises(ConfigError, match="no provider"):
+        OnnxNetwork(out, ["NoSuchProvider"])
+    stated = json.loads(onnx.load(out).metadata_props[0].value)
+    for change in ({"format": 2}, {"facts": {}}, {"facts": stated["facts"] | {"codec": "no"}}, {"keypoints": True}):
+        model = onnx.load(out)
+        onnx.helper.set_model_props(model, {KEY: json.dumps(stated | change)})
+        onnx.save(model, tmp_path / "wrong.onnx")
+        with pytest.raises(CheckpointError, match=r"wrong\.onnx"):
+            OnnxNetwork(tmp_path / "wrong.onnx")
+    model = onnx.load(out)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "foreign.onnx")
+    with pytest.raises(CheckpointError, match="not one that"):
+        OnnxNetwork(tmp_path / "foreign.onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ConfigError, match="pip install onnxruntime"):
+        OnnxNetwork(out)
+
+
+@pytest.mark.parametrize("change", [{"facts": None}, {"facts": {"padding": "1"}}, {"facts": {"std": [0, 1, 1]}}, []])
+def test_a_text_that_is_no_statement_is_refused(exported, change):
+    _, facts = read_trained(exported[0])
+    good = json.loads(write.Exported(facts, False, False).to_json({}))
+    assert read_exported(json.dumps(good), "x").facts == facts
+    inner = change.get("facts") if isinstance(change, dict) else None
+    wrong = good | {"facts": good["facts"] | inner if inner else None} if isinstance(change, dict) else change
+    with pytest.raises(CheckpointError, match="x is not a network"):
+        read_exported(json.dumps(wrong), "x")
+
+
+def test_answers_that_are_not_pytorchs_are_not_written(exported, tmp_path, monkeypatch):
+    checkpoint, _ = exported
+    out = tmp_path / "m.pt2"
+    out.write_bytes(b"before")
+    monkeypatch.setattr(write, "fold_batchnorm", _slightly_wrong)
+    with pytest.raises(CheckpointError, match="not those of"):
+        export_checkpoint(checkpoint, out, "torch_export")
+    assert out.read_bytes() == b"before"
+    assert [path.name for path in tmp_path.iterdir() if "m.pt2" in path.name] == ["m.pt2"]
+
+
+def _slightly_wrong(model):
+    folded = fold_batchnorm(model)
+    folded.final_layer.bias.add_(0.01)
+    return folded
+
+
+@pytest.mark.parametrize("quantized", ["dynamic", "static"])
+def test_eight_bits_are_near_and_smaller(exported, tmp_path, quantized):
+    (checkpoint, plain), small = exported, tmp_path / "small.onnx"
+    calibration = some_crops(12) if quantized == "static" else None
+    found = export_checkpoint(checkpoint, small, quantized=quantized, calibration=calibration)
+    assert 1e-4 < found.maps < 0.3
+    assert small.stat().st_size < 0.8 * plain.stat().st_size
+    kinds = {node.op_type for node in onnx.load(small).graph.node}
+    assert {"ConvInteger"} <= kinds if quantized == "dynamic" else {"QuantizeLinear", "DequantizeLinear"} <= kinds
+    assert OnnxNetwork(small).exported.quantized == quantized
+
+
+@pytest.mark.parametrize(
+    ("form", "quantized", "calibrated", "words"),
+    [
+        ("torchscript", "none", False, "choose one of"),
+        ("torch_export", "dynamic", False, "ONNX Runtime's"),
+        ("onnx", "static", False, "calibrate"),
+        ("onnx", "none", True, "calibrate"),
+    ],
+)
+def test_what_cannot_be_combined_is_refused(tmp_path, form, quantized, calibrated, words):
+    crops = some_crops(1) if calibrated else None
+    with pytest.raises(PsaPoseError, match=words):
+        export_checkpoint(tmp_path / "c.pt", tmp_path / "m", form, quantized=quantized, calibration=crops)
+
+
+def test_a_missing_package_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ConfigError, match="pip install onnx onnxscript onnxruntime"):
+        export_checkpoint(tmp_path / "c.pt", tmp_path / "m.onnx")
