@@ -292,7 +292,7 @@ def test_any_change_of_what_a_checkpoint_holds(trained, seed, value):
 def test_a_tensor_where_a_number_belongs(trained, place, value):
     cfg, model, content = trained
     save_checkpoint(Path(cfg.OUTPUT_DIR) / "last.pt", _changed_shallow(content, place, value))
-    with pytest.raises(PsaPoseError, match="holds a tensor in 'input'|no usable training state"):
+    with pytest.raises(PsaPoseError, match=r"holds a tensor in 'input'|no usable training state"):
         go_on(cfg, model)
 
 
