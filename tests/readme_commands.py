@@ -139,6 +139,13 @@ SMOKE = {
     "python scripts/reproduce.py --published downloads": Smoke(
         not_run="needs a published file; tests/engine/test_reproduce.py makes one"
     ),
+    # configs/README.md
+    "python scripts/make_synthetic.py --root data/synthetic": Smoke(
+        {"data/synthetic": "output/synthetic"}, "--train 2 --val 1 --workers 1 --size 96 80"
+    ),
+    "python scripts/study_attention.py --rows none squeeze_excitation global_context cbam non_local psa_channel "
+    "psa_spatial psa_p psa_s psa_p:fig2 --seeds 0 1 2 TRAIN.EPOCHS 5 TRAIN.SCHEDULE.MILESTONES '[3,4]' "
+    "TRAIN.EVAL_EVERY 5": Smoke(not_run="thirty runs; tests/scripts runs two"),
     # psa_pose/attention/README.md
     "python tools/complexity.py --table 6": Smoke(),
     # data/README.md
