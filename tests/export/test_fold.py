@@ -21,9 +21,10 @@ def check(model: nn.Module) -> None:
         expected = model(images)
         assert 1e-2 < expected.abs().max() < 1e3
         assert (folded(images) - expected).abs().max() <= 1e-4 * max(1.0, expected.abs().max().item())
-        # In double precision what is left is the fold's own error.
-        expected, found = model.double()(images.double()), folded.double()(images.double())
-    assert (found - expected).abs().max() < 1e-4 * max(1.0, expected.abs().max().item()) / 10
+        # Deep attention multiplies rounding; in double precision hardly anything is left.
+        exact = model.double()
+        expected, found = exact(images.double()), fold_batchnorm(exact)(images.double())
+    assert (found - expected).abs().max() < 1e-9 * max(1.0, expected.abs().max().item())
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
