@@ -31,6 +31,7 @@ def test_jittered_boxes_are_read_as_detections(people, tmp_path):
     assert [box["image_id"] for box in boxes] == sorted(box["image_id"] for box in boxes)
 
 
+@pytest.mark.slow
 def test_study_trains_tests_tabulates_and_goes_on(people, tmp_path):
     tiny = ["DATASET.ROOT", people, "MODEL.WIDTH", 16, "MODEL.HEAD_CHANNELS", 8, "TRAIN.EPOCHS", 1, "LOADER.WORKERS", 0]
     arguments = ["--rows", "none", "psa_p:fig2", "--seeds", 0, "--out", tmp_path / "study", *tiny]
