@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from psa_pose.estimator import PoseEstimator
+    from psa_pose.inference.estimator import PoseEstimator
 
 __version__ = "0.1.0"
 __all__ = ["PoseEstimator", "__version__"]
@@ -14,7 +14,7 @@ __all__ = ["PoseEstimator", "__version__"]
 def __getattr__(name: str) -> Any:
     """`psa_pose.PoseEstimator`, found when it is asked for: importing psa_pose alone imports no torch."""
     if name == "PoseEstimator":
-        from psa_pose.estimator import PoseEstimator
+        from psa_pose.inference.estimator import PoseEstimator
 
         return PoseEstimator
     raise AttributeError(f"module 'psa_pose' has no attribute {name!r}")

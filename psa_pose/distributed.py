@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -10,7 +11,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-from psa_pose.errors import ConfigError
+from psa_pose import distributed
 
 T = TypeVar("T")
 
@@ -28,17 +29,6 @@ def world_size() -> int:
 def is_main() -> bool:
     """True in the one process that writes files and talks."""
     return rank() == 0
-
-
-def choose_device(name: str) -> torch.device:
-    """ "auto", "cpu" or "cuda" -> this process's device; with several GPUs, the one of its local rank."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("DEVICE is 'cuda' but torch sees no GPU; write DEVICE cpu, or install a driver for your GPU")
-    if name == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
-    torch.cuda.set_device(device)
-    return device
 
 
 @contextmanager
@@ -60,7 +50,7 @@ def process_group(device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def gather(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """Every process's value, in rank order, in every process. Any picklable value of our own making."""
     if world_size() == 1:
         return [value]
@@ -69,7 +59,7 @@ def gather(value: T) -> list[T]:
     return values
 
 
-def from_main(value: T | None) -> T:
+def broadcast(value: T | None) -> T:
     """The main process's value, in every process; the others pass None."""
     values = [value]
     if world_size() > 1:
@@ -78,7 +68,7 @@ def from_main(value: T | None) -> T:
     return values[0]
 
 
-def mean(tensor: torch.Tensor) -> torch.Tensor:
+def all_reduce_mean(tensor: torch.Tensor) -> torch.Tensor:
     """The mean over processes, in every process; the tensor itself is left alone."""
     if world_size() == 1:
         return tensor
@@ -87,7 +77,7 @@ def mean(tensor: torch.Tensor) -> torch.Tensor:
     return total / world_size()
 
 
-def greatest(value: int, device: torch.device) -> int:
+def all_reduce_max(value: int, device: torch.device) -> int:
     """The largest of the processes' integers, in every process. device: the process group's (GPUs for nccl)."""
     if world_size() == 1:
         return value
@@ -96,7 +86,7 @@ def greatest(value: int, device: torch.device) -> int:
     return int(largest)
 
 
-def share_buffers(module: torch.nn.Module) -> None:
+def broadcast_buffers(module: torch.nn.Module) -> None:
     """Give every process the main one's buffers (the running statistics of BatchNorm)."""
     if world_size() > 1:
         for buffer in module.buffers():
@@ -107,3 +97,8 @@ def barrier() -> None:
     """Wait for every process."""
     if world_size() > 1:
         dist.barrier()
+
+
+def show_bar() -> bool:
+    """A progress bar belongs on the main process's screen, and into no file."""
+    return distributed.is_main() and sys.stderr.isatty()

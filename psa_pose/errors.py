@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import os
-import sys
-from collections.abc import Callable, Iterable
-
-from psa_pose.process import keep_freed_memory
+from collections.abc import Iterable
 
 
 class PsaPoseError(Exception):
@@ -42,26 +38,3 @@ def closest(word: str, valid: Iterable[str]) -> str:
     valid = sorted(valid)
     near = difflib.get_close_matches(str(word), valid, n=1, cutoff=0.0)
     return f"did you mean {near[0]!r}? Valid: {', '.join(valid)}"
-
-
-def run_tool(main: Callable[[], None]) -> None:
-    """Run a command's main function; a PsaPoseError ends it with its sentence on stderr and its exit status, mostly 2.
-
-    On a CPU whose cores are shared with others, threads that spin while they wait make a training step up to ten times
-    as long; they are told to sleep. The OpenMP runtime reads this once, when torch is first imported: the tools import
-    it in their main function.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    keep_freed_memory()
-    try:
-        main()
-        return
-    except Interrupted as error:
-        message, status = str(error), error.status
-    except PsaPoseError as error:
-        message, status = f"error: {error}", error.status
-    except KeyboardInterrupt:
-        message, status = "stopped by Ctrl-C", 130
-    # Outside the handlers the frames of the failed call are gone, and with them its loader's worker processes.
-    print(message, file=sys.stderr)
-    raise SystemExit(status)

@@ -138,3 +138,12 @@ def warp(
         raise DataError(f"the crop needs a contiguous uint8 array of shape {shape}, not {out.dtype} {out.shape}")
     crop = cv2.warpAffine(image, matrix, output_size, dst=out, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     return crop if out is None else out
+
+
+def pairwise_iou(boxes: np.ndarray) -> np.ndarray:
+    """Intersection over union of every two of boxes (N, 4) x, y, width, height -> (N, N)."""
+    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    sides = np.minimum(high[:, None], high[None]) - np.maximum(low[:, None], low[None])
+    shared = np.maximum(sides, 0).prod(-1)
+    areas = boxes[:, 2:].prod(1)
+    return shared / (areas[:, None] + areas[None] - shared)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from psa_pose.codecs import Codec
+from psa_pose.data.loader import Batch
+from psa_pose.device import autocast
+from psa_pose.skeleton import Skeleton
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Normalization:
 
 
 @torch.inference_mode()
-def predict_maps(
+def predict_heatmaps(
     model: nn.Module, images: torch.Tensor, codec: Codec, flip_pairs: Sequence[tuple[int, int]], flip: bool
 ) -> torch.Tensor:
     """Images (B, 3, H, W) -> maps (B, C, h, w); with `flip`, the mean with those of the mirrored images, aligned."""
@@ -46,9 +49,34 @@ def predict_maps(
     return maps
 
 
-def to_image(joints: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
+def crop_to_image(joints: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
     """Joints (B, K, 2) in crop pixels and the crops' matrices (B, 2, 3) -> joints in image pixels, float64."""
     matrices = matrices.double()
     linear, shift = matrices[:, :, :2], matrices[:, None, :, 2]
     moved = joints.to(matrices) - shift
     return torch.linalg.solve(linear, moved.transpose(1, 2)).transpose(1, 2)
+
+
+# Batch -> joints (B, K, 2) in crop pixels, scores (B, K), maps (B, C, h, w).
+Predictor = Callable[[Batch], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+
+
+def model_predictor(
+    model: nn.Module,
+    codec: Codec,
+    normalization: Normalization,
+    skeleton: Skeleton,
+    flip: bool,
+    precision: str = "fp32",
+) -> Predictor:
+    """What the network sees; with `flip`, averaged with what it sees in the mirror. precision: TEST.PRECISION."""
+    model.eval()
+
+    def predict(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        images = normalization(batch.crops)
+        with autocast(precision, images.device):
+            maps = predict_heatmaps(model, images, codec, skeleton.flip_pairs, flip)
+        maps = maps.float()
+        return *codec.decode(maps), maps
+
+    return predict

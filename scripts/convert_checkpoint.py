@@ -4,8 +4,8 @@ import argparse
 import shlex
 from pathlib import Path
 
+from psa_pose.command_line import run_command
 from psa_pose.config import load_config
-from psa_pose.errors import run_tool
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     config = load_config(args.cfg, args.overrides)
 
-    from psa_pose.engine.pretrained import convert_checkpoint
+    from psa_pose.checkpoints.convert import convert_checkpoint
 
     convert_checkpoint(config, args.weights, args.out, args.channel_order, print)
     words = ["python", "tools/test.py", "--cfg", args.cfg, "--checkpoint", args.out, *args.overrides]
@@ -32,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

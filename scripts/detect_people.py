@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from psa_pose.command_line import run_command
 from psa_pose.config import load_config
-from psa_pose.errors import run_tool
 
 
 def main() -> None:
@@ -44,8 +44,9 @@ def main() -> None:
     config = load_config(args.cfg, args.overrides) if args.cfg else None
 
     from psa_pose.config.skeleton import build_skeleton
-    from psa_pose.distributed import choose_device
-    from psa_pose.engine.detect import BatchDetector, detect_people, format_ap, person_ap, read_listed
+    from psa_pose.dataset_tools.detect_people import BatchDetector, detect_people, read_listed
+    from psa_pose.device import choose_device
+    from psa_pose.metrics.box_ap import format_ap, person_ap
 
     path, folder, skeleton = args.annotations, args.images, None
     if config is not None:
@@ -63,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

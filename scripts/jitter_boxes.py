@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.errors import DataError, run_tool
+from psa_pose.command_line import run_command
+from psa_pose.errors import DataError
 
 
 def main() -> None:
@@ -25,15 +26,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
-    from psa_pose.checkpoints import write_whole
     from psa_pose.config.skeleton import read_category
     from psa_pose.data.coco import read_annotations
+    from psa_pose.files import atomic_write
 
     content = read_annotations(args.annotations, read_category(args.annotations)).content
     boxes = jittered_boxes(content, args.per_image, np.random.default_rng(args.seed))
     if not boxes:
         raise DataError(f"{args.annotations} has no box to jitter; give annotations with boxes")
-    write_whole(args.out, lambda file: file.write(json.dumps(boxes).encode()))
+    atomic_write(args.out, lambda file: file.write(json.dumps(boxes).encode()))
     images = len({box["image_id"] for box in boxes})
     print(f"{len(boxes):,} boxes on {images:,} images are in {args.out}; give it as DATASET.TEST_DETECTIONS")
 
@@ -59,4 +60,4 @@ def jittered_boxes(content: dict[str, Any], per_image: int, generator: np.random
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from psa_pose.errors import run_tool
+from psa_pose.command_line import run_command
 
 
 def main() -> None:
@@ -20,12 +20,12 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of val2017's size (%(default)s)")
     args = parser.parse_args()
 
-    from psa_pose.engine.benchmark.results import val_sized
-    from psa_pose.engine.outcome import write_json
-    from psa_pose.evaluation.coco_ap import to_results
+    from psa_pose.benchmark.fake_results import fake_val2017
+    from psa_pose.files import write_json
+    from psa_pose.metrics.coco_ap import to_results
     from psa_pose.skeleton import COCO
 
-    truth, predictions = val_sized(COCO, args.seed, args.share)
+    truth, predictions = fake_val2017(COCO, args.seed, args.share)
     results = to_results(predictions, np.array(COCO.sigmas), 0.2, 0.9)
     write_json(args.out / "person_keypoints_val_sized.json", truth)
     write_json(args.out / "keypoints_val_sized_results.json", results)
@@ -33,4 +33,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

@@ -6,8 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from psa_pose.data.synthetic import annotation_path, generate
-from psa_pose.errors import run_tool
+from psa_pose.command_line import run_command
+from psa_pose.synthetic.dataset import annotation_path, generate
 
 
 def main() -> None:
@@ -27,4 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

@@ -4,7 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
-from psa_pose.errors import run_tool
+from psa_pose.command_line import run_command
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,19 +40,19 @@ def main() -> None:
     if args.tflops <= 0:
         parser.error("--tflops must be above 0")
 
-    from psa_pose.engine.reproduce import command
-    from psa_pose.engine.reproduce.plan import Plan
-    from psa_pose.engine.reproduce.published import reproduce_published
+    from psa_pose.paper import reproduce as command
+    from psa_pose.paper.plan import Plan
+    from psa_pose.paper.published import reproduce_published
 
     name = "reproduce" + ("_smoke" if args.smoke else "_published" if args.published else "")
     plan = Plan(ROOT, args.out or Path("output") / name, args.data, args.gpus, tuple(overrides))
     if args.published:
         reproduce_published(plan, args.published, write, args.dry_run, args.markdown_only)
         return
-    request = command.Request(args.table, names, args.like_for_like, args.smoke, args.tflops)
+    request = command.Options(args.table, names, args.like_for_like, args.smoke, args.tflops)
     action = command.reproduce_table
     if args.dry_run or args.markdown_only:
-        action = command.foretell if args.dry_run else command.print_markdown
+        action = command.dry_run if args.dry_run else command.print_markdown
     action(plan, request, write)
 
 
@@ -61,4 +61,4 @@ def write(text: str) -> None:
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

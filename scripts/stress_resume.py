@@ -21,7 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from psa_pose.errors import PsaPoseError, run_tool
+from psa_pose.command_line import run_command
+from psa_pose.errors import PsaPoseError
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6, help="epochs of the run (default 6)")
     args = parser.parse_args()
 
-    from psa_pose.data.synthetic import generate
+    from psa_pose.synthetic.dataset import generate
 
     generate(args.folder / "people", {"train2017": 20, "val2017": 2}, 1, (192, 160), workers=1, progress=False)
     whole, killed = args.folder / "whole", args.folder / "killed"
@@ -94,14 +95,14 @@ def being_written(folder: Path) -> bool:
 
 def start(data: Path, folder: Path, epochs: int, workers: int) -> int:
     """The process id of a training run in a child of this process, which has imported torch but never computed."""
-    import psa_pose.engine.train  # noqa: F401
+    import psa_pose.training.loop  # noqa: F401
 
     pid = os.fork()
     if pid:
         return pid
     status = 1
     try:
-        run_tool(lambda: train(data, folder, epochs, workers))
+        run_command(lambda: train(data, folder, epochs, workers))
         status = 0
     except SystemExit as error:
         status = int(error.code or 0)
@@ -115,7 +116,7 @@ def train(data: Path, folder: Path, epochs: int, workers: int) -> None:
     import torch
 
     from psa_pose.config import load_config
-    from psa_pose.engine.train import run_train
+    from psa_pose.training.loop import run_train
 
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
@@ -196,4 +197,4 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

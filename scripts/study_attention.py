@@ -16,8 +16,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from psa_pose.command_line import run_command
 from psa_pose.config import load_config
-from psa_pose.errors import ConfigError, run_tool
+from psa_pose.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,7 +49,7 @@ def main() -> None:
 
 def write_study(out: Path, runs: dict[str, list[dict[str, Any]]], seeds: list[int]) -> None:
     """Print the table of complete runs, and write study.json, study.md and study.svg."""
-    from psa_pose.engine.study import analyse, as_dicts, cells, plot
+    from psa_pose.paper.study import analyse, as_dicts, cells, plot
 
     rows = analyse({row: [result_files(out, row, seed) for seed in seeds] for row in runs})
     gates = {row: mean_gates(results) for row, results in runs.items()}
@@ -151,4 +152,4 @@ def markdown(table: list[list[str]]) -> str:
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

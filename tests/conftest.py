@@ -6,7 +6,7 @@ import torch
 from hypothesis import settings
 
 from psa_pose.config import load_config
-from psa_pose.data.synthetic import generate
+from psa_pose.synthetic.dataset import generate
 
 REPOSITORY = Path(__file__).parents[1]
 

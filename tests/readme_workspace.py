@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from psa_pose.checkpoints import save_checkpoint
+from psa_pose.checkpoints.spec_content import checkpoint_content
 from psa_pose.config import load_config
-from psa_pose.engine.content import checkpoint_content
 from psa_pose.models import build_model
 from psa_pose.skeleton import COCO as SKELETON
 from tests.readme_commands import COCO, HRNET, QUICKSTART, SMALL, TINY, TINY_HRNET
@@ -81,7 +81,7 @@ def make_detector(path: Path) -> None:
     """Weights of the person detector's layout that take something for persons."""
     from torchvision.models import get_model
 
-    from psa_pose.detector import NAME
+    from psa_pose.inference.detector import NAME
 
     torch.manual_seed(0)
     state = get_model(NAME, weights=None, weights_backbone=None).state_dict()

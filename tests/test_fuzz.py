@@ -17,20 +17,22 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from psa_pose.checkpoints import load_checkpoint, load_weights, save_checkpoint, save_safetensors
+from psa_pose.checkpoints import load_checkpoint, load_weights, save_checkpoint
+from psa_pose.checkpoints.safetensors_file import save_safetensors
+from psa_pose.checkpoints.spec_content import checkpoint_content
 from psa_pose.codecs.build import build_codec
 from psa_pose.config import dump_config, load_config
 from psa_pose.config.defaults import default_config
 from psa_pose.data.build import build_test_sets, build_train_set
 from psa_pose.data.images import read_image
 from psa_pose.data.loader import ShuffledBatches
-from psa_pose.engine.content import checkpoint_content
-from psa_pose.engine.optim import build_optimizer, load_optimizer
-from psa_pose.engine.state import Progress, changed_keys, find_run, restore_state, trained_weights, training_state
-from psa_pose.engine.test import check_same_input
 from psa_pose.errors import PsaPoseError
+from psa_pose.evaluation.test import check_same_input
 from psa_pose.models import build_model
 from psa_pose.skeleton import COCO
+from psa_pose.training.optimizer import build_optimizer, load_optimizer
+from psa_pose.training.output_dir import find_checkpoint
+from psa_pose.training.resume import Progress, changed_keys, restore_state, trained_weights, training_state
 
 CASES = int(os.environ.get("FUZZ_CASES", 60))
 fuzz = settings(max_examples=CASES, deadline=20_000, suppress_health_check=list(HealthCheck), print_blob=True)
@@ -240,7 +242,7 @@ def trained(fixed_config, tmp_path_factory):
 def go_on(cfg, model) -> None:
     """All that a resumed run does with its checkpoint before the first step."""
     last = Path(cfg.OUTPUT_DIR) / "last.pt"
-    before = find_run(cfg, resume=True, overwrite=False)
+    before = find_checkpoint(cfg, resume=True, overwrite=False)
     assert before is not None
     check_same_input(cfg, COCO, before, last)
     load_weights(model, trained_weights(before), last)

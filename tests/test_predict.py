@@ -5,7 +5,7 @@ from torch import nn
 
 from psa_pose.codecs import make_codec
 from psa_pose.geometry import crop_matrix, transform_points
-from psa_pose.predict import Normalization, predict_maps, to_image
+from psa_pose.predict import Normalization, crop_to_image, predict_heatmaps
 from psa_pose.skeleton import COCO
 
 
@@ -22,7 +22,7 @@ def test_the_way_back_to_the_image_undoes_the_crop():
     matrices = crop_matrix(
         generator.uniform(0, 500, (3, 2)), np.array([[90, 120.0]] * 3), np.array([0, 30, -70.0]), (192, 256)
     )
-    back = to_image(torch.from_numpy(transform_points(joints, matrices)), torch.from_numpy(matrices))
+    back = crop_to_image(torch.from_numpy(transform_points(joints, matrices)), torch.from_numpy(matrices))
     assert np.abs(back.numpy() - joints).max() < 1e-9
 
 
@@ -47,6 +47,6 @@ def test_the_flip_test_of_a_perfect_network_changes_nothing(name, within):
     visible = torch.ones(2, 17)
     seer = Seer(codec.encode(joints, visible)[0], codec.encode(mirrored, visible)[0])
     images = torch.linspace(1, 0, 96).expand(2, 3, 128, 96)
-    found, scores = codec.decode(predict_maps(seer, images, codec, COCO.flip_pairs, flip=True))
+    found, scores = codec.decode(predict_heatmaps(seer, images, codec, COCO.flip_pairs, flip=True))
     assert (found - joints).abs().max() < within
     assert (scores > 0.05).all()

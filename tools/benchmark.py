@@ -10,8 +10,9 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from psa_pose.command_line import run_command
 from psa_pose.config import load_config
-from psa_pose.errors import ConfigError, run_tool
+from psa_pose.errors import ConfigError
 
 Answer = tuple[Any, str]
 
@@ -29,14 +30,14 @@ def main() -> None:
 
     import torch
 
-    from psa_pose.checkpoints import write_whole
+    from psa_pose.files import atomic_write
 
     if args.threads:
         torch.set_num_threads(args.threads)
     content, text = args.run(args)
     print(f"{text}\n\n{torch.get_num_threads()} torch threads, {args.rounds} rounds")
     if args.json:
-        write_whole(args.json, lambda file: file.write(json.dumps(content, indent=1).encode()))
+        atomic_write(args.json, lambda file: file.write(json.dumps(content, indent=1).encode()))
         print(f"written to {args.json}")
 
 
@@ -58,9 +59,9 @@ def add_attention(kinds: Any) -> argparse.ArgumentParser:
 
 
 def run_attention(args: argparse.Namespace) -> Answer:
-    from psa_pose.distributed import choose_device
-    from psa_pose.engine.benchmark.attention import benchmark_attention, summary
-    from psa_pose.engine.benchmark.measure import format_records
+    from psa_pose.benchmark.attention import benchmark_attention, summary
+    from psa_pose.device import choose_device
+    from psa_pose.tables import format_records
 
     device = choose_device(args.device)
     rows = benchmark_attention(args.names, args.batch, args.rounds, device, args.channels_last)
@@ -76,8 +77,8 @@ def add_model(kinds: Any) -> argparse.ArgumentParser:
 
 
 def run_model(args: argparse.Namespace) -> Answer:
-    from psa_pose.engine.benchmark.measure import format_records
-    from psa_pose.engine.benchmark.model import compare_models
+    from psa_pose.benchmark.model import compare_models
+    from psa_pose.tables import format_records
 
     rows = compare_models(read_configs(args.configs), args.batch, args.rounds, args.train)
     return rows, format_records(rows)
@@ -109,8 +110,8 @@ def add_train(kinds: Any) -> argparse.ArgumentParser:
 
 
 def run_training(args: argparse.Namespace) -> Answer:
-    from psa_pose.engine.benchmark.measure import format_records
-    from psa_pose.engine.benchmark.train import compare_training
+    from psa_pose.benchmark.train import compare_training
+    from psa_pose.tables import format_records
 
     configs = read_configs(args.configs, "TRAIN.BATCH_SIZE", str(args.batch))
     rows = compare_training(configs, args.rounds)
@@ -126,9 +127,9 @@ def add_codec(kinds: Any) -> argparse.ArgumentParser:
 
 
 def run_codec(args: argparse.Namespace) -> Answer:
-    from psa_pose.distributed import choose_device
-    from psa_pose.engine.benchmark.codec import benchmark_codecs
-    from psa_pose.engine.benchmark.measure import format_records
+    from psa_pose.benchmark.codec import benchmark_codecs
+    from psa_pose.device import choose_device
+    from psa_pose.tables import format_records
 
     rows = benchmark_codecs(args.batch, args.rounds, args.size, choose_device(args.device))
     return rows, format_records(rows)
@@ -142,8 +143,8 @@ def add_data(kinds: Any) -> argparse.ArgumentParser:
 
 
 def run_data(args: argparse.Namespace) -> Answer:
-    from psa_pose.engine.benchmark.data import benchmark_data
-    from psa_pose.engine.benchmark.measure import format_records
+    from psa_pose.benchmark.data import benchmark_data
+    from psa_pose.tables import format_records
 
     rows = benchmark_data(load_config(args.cfg, args.overrides), args.rounds)
     return rows, format_records(rows)
@@ -157,7 +158,7 @@ def add_eval(kinds: Any) -> argparse.ArgumentParser:
 
 
 def run_eval(args: argparse.Namespace) -> Answer:
-    from psa_pose.engine.benchmark.eval import benchmark_eval
+    from psa_pose.benchmark.eval import benchmark_eval
 
     row = benchmark_eval(args.rounds, args.share, args.check)
     return row, "\n".join(f"{name:15} {value:.3f}" for name, value in row.items())
@@ -176,8 +177,8 @@ def add_infer(kinds: Any) -> argparse.ArgumentParser:
 
 
 def run_infer(args: argparse.Namespace) -> Answer:
-    from psa_pose.engine.benchmark.infer import WAYS, benchmark_infer
-    from psa_pose.engine.benchmark.measure import format_records
+    from psa_pose.benchmark.infer import WAYS, benchmark_infer
+    from psa_pose.tables import format_records
 
     found = benchmark_infer(read_configs(args.configs), args.batches, args.rounds, args.ways or list(WAYS), args.flip)
     tables = [format_records(rows) for rows in (found["ways"], found["stages"]) if rows]
@@ -186,4 +187,4 @@ def run_infer(args: argparse.Namespace) -> Answer:
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

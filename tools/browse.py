@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from psa_pose.command_line import run_command
 from psa_pose.config import load_config
-from psa_pose.errors import run_tool
 
 
 def main() -> None:
@@ -22,11 +22,11 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     config = load_config(args.cfg, args.overrides)
 
-    from psa_pose.engine.browse import run_browse
+    from psa_pose.dataset_tools.browse import run_browse
 
     count = run_browse(config, args.split, args.count, args.out)
     print(f"{count} samples are in {args.out}")
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from psa_pose.command_line import run_command
 from psa_pose.config import load_config
-from psa_pose.errors import run_tool
 
 
 def main() -> None:
@@ -17,10 +17,10 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     config = load_config(args.cfg, args.overrides)
 
-    from psa_pose.engine.check_dataset import run_check
+    from psa_pose.dataset_tools.check_dataset import run_check
 
     raise SystemExit(1 if run_check(config) else 0)
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

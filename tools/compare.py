@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from psa_pose.command_line import run_command
 from psa_pose.config import load_config
-from psa_pose.errors import run_tool
 
 
 def main() -> None:
@@ -28,10 +28,10 @@ def main() -> None:
         parser.error("--report needs --cfg")
     config = load_config(args.cfg, args.overrides) if args.cfg else None
 
-    from psa_pose.engine.compare import run_compare
+    from psa_pose.evaluation.compare import run_compare
 
     run_compare(args.first, args.second, args.annotations, args.resamples, args.json, page=args.report, cfg=config)
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

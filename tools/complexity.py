@@ -4,8 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+from psa_pose.command_line import run_command
 from psa_pose.config import load_config
-from psa_pose.errors import run_tool
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,9 +26,10 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     config = load_config(args.cfg, args.overrides) if args.cfg else None
 
-    from psa_pose.checkpoints import write_whole
-    from psa_pose.engine.benchmark.model import measure_rows
-    from psa_pose.engine.complexity import complexity_row, config_complexity, format_rows, read_table, table_rows
+    from psa_pose.benchmark.model import measure_rows
+    from psa_pose.files import atomic_write
+    from psa_pose.models.complexity import config_complexity
+    from psa_pose.paper.complexity import complexity_row, format_rows, read_table, table_rows
 
     if config is not None:
         title, rows = str(args.cfg), [complexity_row(args.cfg.stem, args.cfg, config_complexity(config), {})]
@@ -39,9 +40,9 @@ def main() -> None:
         measure_rows(rows, args.overrides, args.batch, args.rounds, ROOT)
     print(f"{title}\n\n{format_rows(rows)}")
     if args.json:
-        write_whole(args.json, lambda file: file.write(json.dumps(rows, indent=1).encode()))
+        atomic_write(args.json, lambda file: file.write(json.dumps(rows, indent=1).encode()))
         print(f"\nwritten to {args.json}")
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

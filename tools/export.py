@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from psa_pose.errors import ConfigError, run_tool
+from psa_pose.command_line import run_command
+from psa_pose.errors import ConfigError
 
 
 def main() -> None:
@@ -26,8 +27,8 @@ def main() -> None:
         raise ConfigError("--ap tests an ONNX file; write --format onnx, or leave it out")
 
     from psa_pose.config import load_config
-    from psa_pose.engine.export import compare_ap, run_export
-    from psa_pose.evaluation.report import format_table
+    from psa_pose.evaluation.exported import compare_ap, run_export
+    from psa_pose.evaluation.result import format_table
 
     cfg = load_config(args.cfg, args.overrides) if args.cfg else None
     path, found = run_export(args.checkpoint, args.out, args.format, args.keypoints, args.flip, args.quantize, cfg)
@@ -40,4 +41,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

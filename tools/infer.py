@@ -4,7 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from psa_pose.errors import ConfigError, run_tool
+from psa_pose.command_line import run_command
+from psa_pose.errors import ConfigError
 
 
 def main() -> None:
@@ -43,11 +44,11 @@ def main() -> None:
 
     import torch
 
-    from psa_pose.detector import PersonDetector
-    from psa_pose.estimator import PoseEstimator
     from psa_pose.inference.boxes import boxes_of_file, whole_picture
+    from psa_pose.inference.detector import PersonDetector
+    from psa_pose.inference.estimator import PoseEstimator
     from psa_pose.inference.overlays import OVERLAYS
-    from psa_pose.inference.run import Wanted, infer_camera, run_infer
+    from psa_pose.inference.run import InferOptions, infer_camera, run_infer
     from psa_pose.inference.sources import find_files, is_video, open_camera
     from psa_pose.inference.trained import trained_of
 
@@ -77,7 +78,7 @@ def main() -> None:
         detector = PersonDetector.from_torchvision(estimator.device, args.detector_weights, args.box_score)
         boxes = lambda _, pixels: detector(pixels)  # noqa: E731
     doubles = not (args.boxes or args.whole_picture) if args.nms is None else args.nms
-    wanted = Wanted(args.keypoint_score, trained, doubles, overlays, args.smooth, args.frames)
+    wanted = InferOptions(args.keypoint_score, trained, doubles, overlays, args.smooth, args.frames)
     if camera:
         stem = args.out / f"camera_{Path(args.camera).stem}"
         problems = infer_camera(estimator, camera, f"camera {args.camera}", boxes, stem, wanted)
@@ -92,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

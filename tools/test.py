@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from psa_pose.command_line import run_command
 from psa_pose.config import load_config
-from psa_pose.errors import run_tool
 
 
 def main() -> None:
@@ -34,7 +34,8 @@ def main() -> None:
         parser.error("--submission needs --checkpoint")
     config = load_config(args.cfg, args.overrides)
 
-    from psa_pose.engine.test import run_results, run_submission, run_test
+    from psa_pose.evaluation.submission import run_submission
+    from psa_pose.evaluation.test import run_results, run_test
 
     if args.submission:
         run_submission(config, args.checkpoint, args.submission)
@@ -45,4 +46,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from psa_pose.command_line import run_command
 from psa_pose.config import load_config
-from psa_pose.errors import run_tool
 
 
 def main() -> None:
@@ -16,10 +16,10 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     config = load_config(args.cfg, args.overrides)
 
-    from psa_pose.engine.train import run_train
+    from psa_pose.training.loop import run_train
 
     run_train(config, resume=args.resume, overwrite=args.overwrite)
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command(main)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from psa_pose.checkpoints.exchange import SUFFIX, read_safetensors
+from psa_pose.checkpoints.safetensors_file import SUFFIX, read_safetensors
 from psa_pose.checkpoints.save import FORMAT
 from psa_pose.errors import CheckpointError
 
@@ -24,7 +24,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     if Path(path).suffix == SUFFIX:
         return read_safetensors(Path(path))
-    content = read_plain(path)
+    content = read_torch_file(path)
     if not is_ours(content):
         raise CheckpointError(
             f"checkpoint {path} is not one that tools/train.py of this version wrote; train one, or convert another "
@@ -43,7 +43,7 @@ def is_ours(content: Any) -> bool:
     )
 
 
-def read_plain(path: str | Path) -> Any:
+def read_torch_file(path: str | Path) -> Any:
     """Whatever torch.save wrote to a file, as far as it is tensors and plain values; nothing else is ever built.
 
     Raises CheckpointError for a file that is missing, damaged, or holds anything else.

@@ -19,7 +19,7 @@ from psa_pose.errors import DataError
 from psa_pose.geometry import Grid
 from psa_pose.skeleton import Skeleton
 
-Say = Callable[[str], None]
+Info = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class TestSet:
     heads: HeadTruth | None = None
 
 
-def build_train_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, say: Say) -> CropDataset:
+def build_train_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, info: Info) -> CropDataset:
     """The training persons with their augmentation. Raises DataError for files, images or boxes that cannot be used."""
     source = _path(cfg, cfg.DATASET.TRAIN_ANNOTATIONS)
     if cfg.DATASET.FORMAT == "mpii":
@@ -52,13 +52,13 @@ def build_train_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, say: Say) -> C
         half_body_joints=cfg.AUGMENT.HALF_BODY_JOINTS,
     )
     images = _path(cfg, cfg.DATASET.TRAIN_IMAGES)
-    return _dataset(cfg, persons, problems, images, source, skeleton, grid, say, augmentation)
+    return _dataset(cfg, persons, problems, images, source, skeleton, grid, info, augmentation)
 
 
-def build_test_sets(cfg: CfgNode, skeleton: Skeleton, grid: Grid, say: Say, boxes: str) -> list[TestSet]:
+def build_test_sets(cfg: CfgNode, skeleton: Skeleton, grid: Grid, info: Info, boxes: str) -> list[TestSet]:
     """The test persons, once per box protocol that `boxes` ("ground_truth", "detector", "auto": both) asks for."""
     if cfg.DATASET.FORMAT == "mpii":
-        return [_build_mpii_test_set(cfg, skeleton, grid, say)]
+        return [_build_mpii_test_set(cfg, skeleton, grid, info)]
     annotations = read_annotations(_path(cfg, cfg.DATASET.TEST_ANNOTATIONS), skeleton)
     images = _path(cfg, cfg.DATASET.TEST_IMAGES)
     sets = []
@@ -71,12 +71,12 @@ def build_test_sets(cfg: CfgNode, skeleton: Skeleton, grid: Grid, say: Say, boxe
             persons, problems = detected_persons(source, annotations, skeleton, cfg.TEST.BOX_SCORE)
         else:
             continue
-        dataset = _dataset(cfg, persons, problems, images, source, skeleton, grid, say)
+        dataset = _dataset(cfg, persons, problems, images, source, skeleton, grid, info)
         sets.append(TestSet(protocol, Path(cfg.DATASET.TEST_IMAGES).name, annotations, dataset))
     return sets
 
 
-def _build_mpii_test_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, say: Say) -> TestSet:
+def _build_mpii_test_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, info: Info) -> TestSet:
     """MPII's annotated centres and scales; the split is named as the file is."""
     source = _path(cfg, cfg.DATASET.TEST_ANNOTATIONS)
     annotations, persons, problems = read_mpii(source, skeleton)
@@ -87,11 +87,11 @@ def _build_mpii_test_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, say: Say)
             "different splits"
         )
     images = _path(cfg, cfg.DATASET.TEST_IMAGES)
-    dataset = _dataset(cfg, persons, problems, images, source, skeleton, grid, say)
+    dataset = _dataset(cfg, persons, problems, images, source, skeleton, grid, info)
     return TestSet("ground_truth", source.stem, annotations, dataset, heads)
 
 
-def build_submission_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, say: Say) -> TestSet:
+def build_submission_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, info: Info) -> TestSet:
     """The detector's boxes on images without annotations: DATASET.TEST_ANNOTATIONS is an image-info file.
 
     The split is named as the file is: image_info_test-dev2017.json is "test-dev2017".
@@ -101,7 +101,7 @@ def build_submission_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, say: Say)
     annotations = read_image_info(_path(cfg, cfg.DATASET.TEST_ANNOTATIONS))
     source = _path(cfg, cfg.DATASET.TEST_DETECTIONS)
     persons, problems = detected_persons(source, annotations, skeleton, cfg.TEST.BOX_SCORE)
-    dataset = _dataset(cfg, persons, problems, _path(cfg, cfg.DATASET.TEST_IMAGES), source, skeleton, grid, say)
+    dataset = _dataset(cfg, persons, problems, _path(cfg, cfg.DATASET.TEST_IMAGES), source, skeleton, grid, info)
     return TestSet("detector", annotations.path.stem.removeprefix("image_info_"), annotations, dataset)
 
 
@@ -117,13 +117,13 @@ def _dataset(
     source: Path,
     skeleton: Skeleton,
     grid: Grid,
-    say: Say,
+    info: Info,
     augmentation: Augmentation | None = None,
 ) -> CropDataset:
     there = _images_there(persons, images)
     missing = np.unique(persons.image[~there])
     problems = problems + [f"image {images / persons.image_names[row].decode()} is missing" for row in missing]
-    report_problems(problems, cfg.DATASET.ON_ERROR, say)
+    report_problems(problems, cfg.DATASET.ON_ERROR, info)
     persons = persons.select(there)
     if len(persons) == 0:
         raise DataError(f"{source} has no person to use (not a crowd, with a keypoint and an image); check the file")
@@ -140,7 +140,7 @@ def _dataset(
     )
 
 
-def report_problems(problems: list[str], on_error: str, say: Say) -> None:
+def report_problems(problems: list[str], on_error: str, info: Info) -> None:
     """Raise the first problem, or say each of them, as DATASET.ON_ERROR wants it."""
     if not problems:
         return
@@ -148,8 +148,8 @@ def report_problems(problems: list[str], on_error: str, say: Say) -> None:
         others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise DataError(f"{problems[0]}{others}; mend the data, or leave such persons out with DATASET.ON_ERROR skip")
     for problem in problems:
-        say(f"skipped: {problem}")
-    say(f"skipped {len(problems)} unusable images or annotations (DATASET.ON_ERROR is skip)")
+        info(f"skipped: {problem}")
+    info(f"skipped {len(problems)} unusable images or annotations (DATASET.ON_ERROR is skip)")
 
 
 def _images_there(persons: Persons, folder: Path) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from psa_pose.errors import DataError
+from psa_pose.files import read_json
 from psa_pose.skeleton import Skeleton
 
 
@@ -48,17 +48,6 @@ class Annotations:
 
     path: Path
     content: dict[str, Any]
-
-
-def read_json(path: Path, what: str) -> Any:
-    """The content of a JSON file, or a DataError that names the file, the place and the remedy."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except OSError as error:
-        raise DataError(f"{what} {path} cannot be read: {error.strerror}; check DATASET.ROOT and the paths") from None
-    except ValueError as error:
-        raise DataError(f"{what} {path} is not valid JSON ({error}); fetch or write it again") from None
 
 
 def read_annotations(path: Path, skeleton: Skeleton) -> Annotations:

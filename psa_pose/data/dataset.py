@@ -33,7 +33,7 @@ class Sample(NamedTuple):
     problem: str
 
 
-class Pose(NamedTuple):
+class CropGeometry(NamedTuple):
     """A person in its crop: matrix (2, 3) image to crop pixels, joints (K, 2) crop pixels, visible (K,)."""
 
     matrix: np.ndarray
@@ -76,7 +76,7 @@ class CropDataset(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         return self.sample(key)
 
-    def sample(self, key: tuple[int, int], out: np.ndarray | None = None, pose: Pose | None = None) -> Sample:
+    def sample(self, key: tuple[int, int], out: np.ndarray | None = None, pose: CropGeometry | None = None) -> Sample:
         """The sample of (epoch, row); its crop is written into `out` (H, W, 3) uint8, where that is given.
 
         pose: of this key, where `poses` has found it together with those of others.
@@ -91,7 +91,7 @@ class CropDataset(Dataset):
             return Sample(blank, joints, np.zeros_like(visible), matrix, row, str(error))
         return Sample(crop, joints, visible, matrix, row, "")
 
-    def poses(self, keys: Sequence[tuple[int, int]]) -> Iterator[Pose]:
+    def poses(self, keys: Sequence[tuple[int, int]]) -> Iterator[CropGeometry]:
         """Where the persons of (epoch, row) keys lie in their crops, without a look at the images."""
         rows = np.array([row for _, row in keys])
         views = [self._view(epoch, row) for epoch, row in keys]
@@ -104,7 +104,7 @@ class CropDataset(Dataset):
         turned = np.array(mirrored)
         joints[turned] = joints[turned][:, self.skeleton.flip_order]
         visible[turned] = visible[turned][:, self.skeleton.flip_order]
-        return map(Pose, matrices, joints, visible)
+        return map(CropGeometry, matrices, joints, visible)
 
     def _view(self, epoch: int, row: int) -> View:
         view = View(self.centers[row], self.regions[row])

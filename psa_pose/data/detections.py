@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from psa_pose.data.coco import Annotations, Persons, image_arrays, is_id, is_number, read_json
+from psa_pose.data.coco import Annotations, Persons, image_arrays, is_id, is_number
 from psa_pose.errors import DataError
+from psa_pose.files import read_json
 from psa_pose.skeleton import Skeleton
 
 PERSON = 1

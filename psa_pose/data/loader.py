@@ -64,7 +64,7 @@ class ShuffledBatches(Sampler[list[Key]]):
         generator = np.random.default_rng((self.seed, self.epoch))
         order = generator.permutation(self.persons)
         if self.images is not None:
-            order = together(order, self.images, generator)
+            order = group_by_image(order, self.images, generator)
         everyone = np.resize(order, -(-self.persons // self.world_size) * self.world_size)
         step = self.batch_size * self.world_size
         for start in range(self.first * step, len(everyone), step):
@@ -73,7 +73,7 @@ class ShuffledBatches(Sampler[list[Key]]):
             yield [(self.epoch, int(row)) for row in share]
 
 
-def together(order: np.ndarray, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def group_by_image(order: np.ndarray, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """An order of persons (N,) changed so that those of one image follow each other, the images in a new random order.
 
     images: (N,) the image of each person.

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.data.coco import Annotations, Persons, is_number, read_json
+from psa_pose.data.coco import Annotations, Persons, is_number
 from psa_pose.errors import DataError
+from psa_pose.files import read_json
 from psa_pose.skeleton import Skeleton
 
 UNIT, DOWN = 200, 15

@@ -1,1 +1,1 @@
-"""From predicted keypoints to COCO keypoint AP."""
+"""A test set through a network on all processes, its scores, its files and its page."""

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.evaluation import svg
-from psa_pose.evaluation.comparison import Comparison
-from psa_pose.evaluation.curves import RECALLS, STATS
-from psa_pose.evaluation.examples import KIND_TEXT
-from psa_pose.evaluation.protocol import fingerprint
-from psa_pose.evaluation.report import BOXES, Evaluation
-from psa_pose.evaluation.significance import Estimate
-from psa_pose.evaluation.taxonomy import JOINT_KINDS, Taxonomy
+from psa_pose.evaluation.result import BOXES, Evaluation
+from psa_pose.metrics.accumulate import RECALLS, STATS
+from psa_pose.metrics.comparison import Comparison
+from psa_pose.metrics.error_types import JOINT_KINDS, Taxonomy
+from psa_pose.metrics.examples import KIND_TEXT
+from psa_pose.metrics.fingerprint import guess_protocol
+from psa_pose.metrics.significance import Estimate
+from psa_pose.visualization import svg
 from psa_pose.visualization.draw import jpeg_bytes
 
 STYLE = """
@@ -138,7 +138,7 @@ def _statistics(report: Report) -> str:
         interval = report.intervals.get(name)
         span = f"{100 * interval.low:.1f} to {100 * interval.high:.1f}" if interval else "-"
         rows.append([name, "-" if value < 0 else f"{100 * value:.1f}", span])
-    looks = fingerprint(report.evaluation.stats)
+    looks = guess_protocol(report.evaluation.stats)
     words = f"AR - AP and APL - APM look like {BOXES[looks]} boxes." if looks else (
         "AR - AP and APL - APM do not tell which boxes were used.")  # fmt: skip
     note = f"95 % interval: bootstrap over images. {words}"

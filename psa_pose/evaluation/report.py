@@ -1,83 +1,88 @@
-"""Tables of results. A row always says whose boxes, which split, how many persons, and whether flipped."""
+"""The HTML report of one evaluation: figures from the result list, pictures from the images, maps from the network."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from psa_pose.evaluation.curves import STATS
-from psa_pose.evaluation.pckh import PCKH, PCKH_COLUMNS
-from psa_pose.evaluation.protocol import PUBLISHED, VAL2017
+import numpy as np
+from yacs.config import CfgNode
 
-BOXES = {"ground_truth": "ground truth", "detector": "detector", "unknown": "not stated"}
-_FLIP = {True: "yes", False: "no", None: "not stated"}
+from psa_pose.data.coco import Annotations
+from psa_pose.data.loader import collate
+from psa_pose.evaluation.page import Figure, Report, render
+from psa_pose.evaluation.pictures import PictureSource
+from psa_pose.evaluation.result import Evaluation
+from psa_pose.files import atomic_write
+from psa_pose.geometry import Grid
+from psa_pose.metrics.accumulate import accumulate
+from psa_pose.metrics.diagnosis import keypoint_rows, locate, subset_ap
+from psa_pose.metrics.error_types import error_types
+from psa_pose.metrics.examples import Example, error_examples, nearest_found, score_examples, worst_persons
+from psa_pose.metrics.matching import area_groups, match, pairs_of
+from psa_pose.metrics.persons import Predicted, annotated_persons, found_persons
+from psa_pose.metrics.significance import bootstrap, intervals
+from psa_pose.predict import Predictor
+from psa_pose.skeleton import Skeleton
+from psa_pose.visualization.draw import overlay_heatmap
 
-
-@dataclass(frozen=True)
-class Evaluation:
-    """COCO's statistics (STATS -> 0 to 1), or MPII's (PCKH_COLUMNS and joints), with the protocol that they hold for.
-
-    protocol: a key of BOXES; "unknown" and flip None where a result file does not say.
-    """
-
-    protocol: str
-    split: str
-    flip: bool | None
-    persons: int
-    images: int
-    stats: dict[str, float]
-
-    @property
-    def score(self) -> float:
-        """What the best checkpoint is chosen by: AP, or PCKh."""
-        return self.stats[PCKH if PCKH in self.stats else "AP"]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
+WORST, PER_KIND = 8, 4
 
 
-def format_table(evaluations: Sequence[Evaluation], names: Sequence[str] | None = None) -> str:
-    """Aligned text table, one row per evaluation; percent with one decimal as in the papers, "-" where undefined.
+def write_report(
+    path: Path,
+    cfg: CfgNode,
+    title: str,
+    evaluation: Evaluation,
+    results: Sequence[dict[str, Any]],
+    annotations: Annotations,
+    skeleton: Skeleton,
+    grid: Grid,
+    predictor: Predictor | None,
+) -> None:
+    """Write one self-contained page. predictor: shows its maps on the annotated boxes; None: pictures without maps."""
+    sigmas = np.array(skeleton.sigmas)
+    annotated = annotated_persons(annotations.content, skeleton.num_joints)
+    found = found_persons(results, annotated)
+    pairs = pairs_of(annotated, found, sigmas)
+    matches = match(annotated, found, pairs, area_groups(annotated, found))
+    located = locate(annotated, found, pairs, sigmas)
+    taxonomy = error_types(annotated, found, sigmas, skeleton.flip_order)
+    source = PictureSource(cfg, annotations, annotated, skeleton, grid)
+    nearest = nearest_found(located, pairs)
+    examples = {"Worst persons": worst_persons(located, nearest, WORST)}
+    for kind, rows in error_examples(located, nearest, found, taxonomy, PER_KIND).items():
+        examples[f"Examples: {kind}"] = rows
+    examples["Examples: score"] = score_examples(annotated, pairs, found, PER_KIND)
+    maps = ", the heatmaps of the network on this crop" if predictor else ""
+    report = Report(
+        title=title,
+        evaluation=evaluation,
+        intervals=intervals(evaluation.stats, bootstrap(matches)),
+        precision=accumulate(matches).precision[0],
+        keypoints=keypoint_rows(located, skeleton.names),
+        kinds=subset_ap(annotated, found, sigmas),
+        taxonomy=taxonomy,
+        figures={heading: _figures(source, rows, found, predictor) for heading, rows in examples.items()},
+        pictures_show=f"Pictures, from left to right: annotated joints, found joints{maps}. The person's left is "
+        "orange, the right blue.",
+    )
+    atomic_write(path, lambda file: file.write(render(report).encode()))
 
-    names: of the rows, in a first column.
-    """
-    columns = PCKH_COLUMNS if any(PCKH in e.stats for e in evaluations) else STATS[:6]
-    header = ["boxes", "split", "flip", "persons", *columns]
-    rows = [
-        [BOXES[e.protocol], e.split, _FLIP[e.flip], f"{e.persons:,}", *_percents(e.stats, columns)] for e in evaluations
-    ]
-    if names is not None:
-        header, rows = ["model", *header], [[name, *row] for name, row in zip(names, rows, strict=True)]
-    return format_columns(header, rows, left=3 + (names is not None))
 
-
-def published_rows() -> tuple[list[str], list[Evaluation]]:
-    """Names and evaluations of the published baselines, both protocols, for `format_table`."""
-    rows = [
-        Evaluation(protocol, "val2017", True, VAL2017[protocol], 5000, _published_stats(values))
-        for _, protocol, values in PUBLISHED
-    ]
-    return [f"{name}, published" for name, _, _ in PUBLISHED], rows
-
-
-def _published_stats(values: tuple[float | None, ...]) -> dict[str, float]:
-    known = {name: -1.0 if v is None else v / 100 for name, v in zip(STATS[:6], values, strict=True)}
-    return {name: known.get(name, -1.0) for name in STATS}
-
-
-def format_columns(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Aligned text; the first `left` columns begin, the others end in line."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+def _figures(
+    source: PictureSource, examples: Sequence[Example], found: Predicted, predictor: Predictor | None
+) -> list[Figure]:
+    """Crops around the annotated boxes, or around the found joints where nobody is annotated, with what was found."""
+    figures = []
+    for example, sample in source.samples(examples, found):
+        batch = collate([sample])
+        maps = None if predictor is None else predictor(batch)[2]
+        crop = source.crop(batch, found, example.found, maps)
+        caption = f"{example.caption}{'; ' + sample.problem if sample.problem else ''}"
+        pictures = [source.draw_truth(crop), source.draw_answer(crop)]
+        figures.append(
+            Figure(caption, pictures if maps is None else [*pictures, overlay_heatmap(crop.image, crop.maps)])
         )
-        for row in (header, ["-" * w for w in widths], *rows)
-    ]
-    return "\n".join(lines)
-
-
-def _percents(stats: dict[str, float], columns: Sequence[str]) -> list[str]:
-    return ["-" if stats[name] < 0 else f"{100 * stats[name]:.1f}" for name in columns]
+    return figures

@@ -13,13 +13,24 @@ import math
 import re
 import zipfile
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from yacs.config import CfgNode
 
+from psa_pose import distributed
+from psa_pose.codecs.build import build_codec
+from psa_pose.config.skeleton import build_skeleton
+from psa_pose.data.build import build_submission_set
+from psa_pose.device import choose_device
 from psa_pose.errors import DataError
-from psa_pose.evaluation.coco_ap import json_bytes
-from psa_pose.evaluation.persons import MOST_PER_IMAGE
+from psa_pose.evaluation.predict_set import predict_persons
+from psa_pose.evaluation.test import _check_coco, checkpoint_predictor
+from psa_pose.files import atomic_write, json_bytes
+from psa_pose.metrics.coco_ap import to_results
+from psa_pose.metrics.persons import MOST_PER_IMAGE
+from psa_pose.run_log import RunLog
 
 PERSON = 1
 FIELDS = {"image_id", "category_id", "keypoints", "score"}
@@ -90,3 +101,28 @@ def submission_zip(name: str, entries: list[dict[str, Any]]) -> bytes:
         member = zipfile.ZipInfo(f"{name}.json", (1980, 1, 1, 0, 0, 0))
         archive.writestr(member, json_bytes(entries), zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
+
+
+def run_submission(cfg: CfgNode, checkpoint: Path, algorithm: str) -> Path:
+    """Predict the persons that the detector found on images without annotations, and write COCO's submission file."""
+    device, skeleton = choose_device(cfg.DEVICE), build_skeleton(cfg)
+    folder = Path(cfg.OUTPUT_DIR) / "submission"
+    _check_coco(skeleton, "the submission to COCO's test server (--submission)")
+    with distributed.process_group(device), RunLog(folder) as log:
+        codec = build_codec(cfg)
+        test_set = build_submission_set(cfg, skeleton, codec.grid, log.info)
+        name = submission_name(test_set.split, algorithm)
+        predictor = checkpoint_predictor(cfg, skeleton, checkpoint, codec, device, log)
+        log.info(f"predicting {len(test_set.dataset):,} persons of {test_set.split}, detector boxes")
+        predictions, _ = predict_persons(cfg, test_set, predictor, skeleton, log.info)
+        path = folder / f"{name}.zip"
+        if predictions is not None:
+            results = to_results(predictions, np.array(skeleton.sigmas), cfg.TEST.KEYPOINT_SCORE, cfg.TEST.OKS_NMS)
+            entries = submission_entries(results)
+            image_ids = [image["id"] for image in test_set.annotations.content["images"]]
+            check_submission(entries, image_ids, skeleton.num_joints)
+            atomic_write(path, lambda file: file.write(submission_zip(name, entries)))
+            images = len({entry["image_id"] for entry in entries})
+            log.info(f"{len(entries):,} persons on {images:,} of {len(image_ids):,} images, checked: {path}")
+        log.info(SERVER_CLOSED)
+    return path

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from psa_pose.checkpoints.spec_export import Facts
 from psa_pose.codecs import Codec
-from psa_pose.export.facts import Facts
 from psa_pose.predict import Normalization
 
 INPUT = "crops"

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from psa_pose.checkpoints import write_whole
+from psa_pose.checkpoints.spec_export import KEY, ExportSpec, read_trained
 from psa_pose.codecs import Codec
 from psa_pose.errors import CheckpointError, ConfigError
-from psa_pose.export.facts import KEY, Exported, read_trained
-from psa_pose.export.fold import fold_batchnorm
 from psa_pose.export.graph import INPUT, CropNetwork, output_names, trace
 from psa_pose.export.quantize import QUANTIZED, quantize
+from psa_pose.files import atomic_write
+from psa_pose.models.fold import fold_batchnorm
 
 FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
 
@@ -61,7 +61,7 @@ def export_checkpoint(
     check_request(form, quantized, calibration is not None)
     model, facts = read_trained(checkpoint)
     network = CropNetwork(fold_batchnorm(model), facts, flip, keypoints)
-    exported = Exported(facts, keypoints, flip, quantized)
+    exported = ExportSpec(facts, keypoints, flip, quantized)
     data, run = onnx_file(network, exported, calibration) if form == "onnx" else archive(network, exported)
     found = compare(run, CropNetwork(model, facts, flip, False), keypoints)
     wrong = found.maps > MAP_TOLERANCE or (found.joints or 0) > JOINT_TOLERANCE
@@ -70,7 +70,7 @@ def export_checkpoint(
         raise CheckpointError(
             f"the exported network's answers are not those of {checkpoint} ({found}); nothing was written: report it"
         )
-    write_whole(out, lambda file: file.write(data))
+    atomic_write(out, lambda file: file.write(data))
     return found
 
 
@@ -126,7 +126,7 @@ def decoding_difference(answers: list[np.ndarray], codec: Codec) -> float:
     return float(max((np.abs(joints - expected) / np.maximum(way, 1)).max(), np.abs(scores - certainty).max()))
 
 
-def archive(network: CropNetwork, exported: Exported) -> tuple[bytes, Runner]:
+def archive(network: CropNetwork, exported: ExportSpec) -> tuple[bytes, Runner]:
     """A torch.export archive's bytes, and what runs them: read back only because they were made here, it unpickles."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
@@ -143,7 +143,9 @@ def archive(network: CropNetwork, exported: Exported) -> tuple[bytes, Runner]:
     return data, run
 
 
-def onnx_file(network: CropNetwork, exported: Exported, calibration: np.ndarray | None = None) -> tuple[bytes, Runner]:
+def onnx_file(
+    network: CropNetwork, exported: ExportSpec, calibration: np.ndarray | None = None
+) -> tuple[bytes, Runner]:
     """An ONNX file's bytes, and what runs them."""
     import onnx
     import onnxruntime

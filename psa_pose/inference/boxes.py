@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.data.coco import is_number, read_json
+from psa_pose.data.coco import is_number
 from psa_pose.data.detections import PERSON
 from psa_pose.errors import DataError
+from psa_pose.files import read_json
 
 # Boxes (N, 4) x, y, width, height in image pixels, None for the whole picture; and their scores (N,).
 Boxes = tuple[np.ndarray | None, np.ndarray | None]

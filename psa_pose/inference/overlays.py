@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from psa_pose.estimator import Person, PoseEstimator
 from psa_pose.geometry import transform_points
+from psa_pose.inference.estimator import Person, PoseEstimator
 from psa_pose.inference.trained import Trained
 from psa_pose.visualization.draw import write_picture
-from psa_pose.visualization.inside import gate_sheet, heatmap_sheet
-from psa_pose.visualization.sheets import Crop
+from psa_pose.visualization.heatmaps_and_gates import gate_sheet, heatmap_sheet
+from psa_pose.visualization.sheets import CropView
 
 OVERLAYS = ("heatmaps", "gates")
 
@@ -37,7 +37,7 @@ def write_overlays(
         joints, scores = transform_points(person.keypoints[:, :2], matrix), person.keypoints[:, 2]
         if person.heatmaps is not None and "heatmaps" in overlays:
             maps = person.heatmaps[:: trained.maps_per_joint]
-            crop = Crop(pixels, joints, scores, maps, joints, scores)
+            crop = CropView(pixels, joints, scores, maps, joints, scores)
             sheet = heatmap_sheet(crop, estimator.skeleton, threshold)
             write_picture(stem.with_name(f"{stem.name}_{number}_heatmaps.jpg"), sheet)
         if gates:

@@ -11,17 +11,17 @@ from typing import Any
 import cv2
 import numpy as np
 
-from psa_pose.checkpoints import write_whole
-from psa_pose.estimator import Person
-from psa_pose.evaluation.oks import oks_nms
-from psa_pose.inference.smooth import TrackedPerson
+from psa_pose.files import atomic_write
+from psa_pose.inference.estimator import Person
+from psa_pose.inference.tracker import TrackedPerson
 from psa_pose.inference.trained import Trained
+from psa_pose.metrics.oks import oks_nms
 from psa_pose.skeleton import Skeleton
 from psa_pose.visualization.draw import draw_skeleton
 
 
 @dataclass
-class Written:
+class CocoWriter:
     """A COCO file in the making: images, annotations with score, and the category that names the keypoints."""
 
     skeleton: Skeleton
@@ -40,7 +40,7 @@ class Written:
         limbs = [[a + 1, b + 1] for a, b in self.skeleton.limb_pairs]
         category = {"id": 1, "name": "person", "keypoints": list(self.skeleton.names), "skeleton": limbs}
         content = {"images": self.images, "annotations": self.annotations, "categories": [category]}
-        write_whole(path, lambda file: file.write(json.dumps(content).encode()))
+        atomic_write(path, lambda file: file.write(json.dumps(content).encode()))
 
 
 def draw_people(image: np.ndarray, people: Iterable[Person], skeleton: Skeleton, threshold: float) -> np.ndarray:
@@ -60,7 +60,7 @@ def draw_people(image: np.ndarray, people: Iterable[Person], skeleton: Skeleton,
     return image
 
 
-def drop_doubles(people: list[Person], trained: Trained) -> list[Person]:
+def suppress_duplicates(people: list[Person], trained: Trained) -> list[Person]:
     """Without those who are another, better person once more: the OKS-NMS of the evaluation, under TEST.OKS_NMS.
 
     As there, areas are those of the padded boxes. The order stays.

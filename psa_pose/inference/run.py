@@ -14,19 +14,19 @@ import numpy as np
 from tqdm import tqdm
 
 from psa_pose.errors import DataError
-from psa_pose.estimator import Person, PoseEstimator
 from psa_pose.inference.boxes import BoxSource
+from psa_pose.inference.estimator import Person, PoseEstimator
 from psa_pose.inference.overlays import write_overlays
-from psa_pose.inference.people import Written, drop_doubles
-from psa_pose.inference.smooth import Smoother
+from psa_pose.inference.people import CocoWriter, suppress_duplicates
 from psa_pose.inference.sources import Camera, is_video, open_video, read_camera, read_frames
-from psa_pose.inference.streaming import Frame, Refine, Seen, stream
+from psa_pose.inference.stream import Frame, FrameResult, Refine, stream
+from psa_pose.inference.tracker import Tracker
 from psa_pose.inference.trained import Trained
 from psa_pose.visualization.draw import write_picture
 
 
 @dataclass(frozen=True)
-class Wanted:
+class InferOptions:
     """What is made of the people. threshold: keypoints with a higher score are drawn.
 
     trained: what the estimator's checkpoint says, needed for the next two. doubles: drop those who were found twice.
@@ -43,12 +43,12 @@ class Wanted:
 
 
 def run_infer(
-    estimator: PoseEstimator, files: list[Path], boxes: BoxSource, folder: Path, wanted: Wanted | None = None
+    estimator: PoseEstimator, files: list[Path], boxes: BoxSource, folder: Path, wanted: InferOptions | None = None
 ) -> list[str]:
     """Draw and list the people of every file into `folder`; the answer: one sentence for each file or video in which
     something could not be read.
     """
-    wanted, taken = wanted or Wanted(), set[str]()
+    wanted, taken = wanted or InferOptions(), set[str]()
     stems = {path: folder / _free_name(path.stem, taken) for path in files}
     pictures = [path for path in files if not is_video(path)]
     problems = infer_pictures(estimator, pictures, boxes, stems, wanted) if pictures else []
@@ -61,10 +61,10 @@ def run_infer(
 
 
 def infer_pictures(
-    estimator: PoseEstimator, pictures: list[Path], boxes: BoxSource, stems: dict[Path, Path], wanted: Wanted
+    estimator: PoseEstimator, pictures: list[Path], boxes: BoxSource, stems: dict[Path, Path], wanted: InferOptions
 ) -> list[str]:
     """Write <stem>_pose.jpg (.png for a .png) of each, its overlays, and one keypoints.json beside them."""
-    problems, listed, ids = list[str](), Written(estimator.skeleton), image_ids(pictures)
+    problems, listed, ids = list[str](), CocoWriter(estimator.skeleton), image_ids(pictures)
     found = stream(
         estimator,
         pictures,
@@ -89,7 +89,7 @@ def infer_pictures(
     return problems
 
 
-def infer_video(estimator: PoseEstimator, path: Path, boxes: BoxSource, stem: Path, wanted: Wanted) -> list[str]:
+def infer_video(estimator: PoseEstimator, path: Path, boxes: BoxSource, stem: Path, wanted: InferOptions) -> list[str]:
     """Write <stem>_pose.mp4 and <stem>_keypoints.json, a frame for every frame; the answer: what could not be read.
 
     A frame that is broken shows the one before it (black at first) and nobody. The sound is not kept.
@@ -105,7 +105,7 @@ def infer_video(estimator: PoseEstimator, path: Path, boxes: BoxSource, stem: Pa
 
 
 def infer_camera(
-    estimator: PoseEstimator, camera: Camera, name: str, boxes: BoxSource, stem: Path, wanted: Wanted
+    estimator: PoseEstimator, camera: Camera, name: str, boxes: BoxSource, stem: Path, wanted: InferOptions
 ) -> list[str]:
     """As for a video, until the camera ends, `wanted.frames` have come, or Ctrl-C.
 
@@ -122,7 +122,7 @@ def infer_camera(
 
 def record(
     estimator: PoseEstimator,
-    found: Generator[Seen, None, None],
+    found: Generator[FrameResult, None, None],
     stem: Path,
     name: str,
     fps: float,
@@ -132,7 +132,7 @@ def record(
     """Write <stem>_pose.mp4 and <stem>_keypoints.json, in which frames are named <name>#<number>; what has been found
     is written also where it ends in an error or by Ctrl-C. The answer: number and problem of each broken frame.
     """
-    listed, broken, written = Written(estimator.skeleton), list[tuple[int, str]](), 0
+    listed, broken, written = CocoWriter(estimator.skeleton), list[tuple[int, str]](), 0
     shown = np.zeros((size[1], size[0], 3), np.uint8)
     stem.parent.mkdir(parents=True, exist_ok=True)
     with _writer(stem.with_name(f"{stem.name}_pose.mp4"), fps, size) as writer, closing(found):
@@ -160,9 +160,9 @@ def image_ids(pictures: list[Path]) -> dict[Path, int]:
 
 
 def _stream_of(
-    estimator: PoseEstimator, frames: Iterator[Frame], path: Path, boxes: BoxSource, fps: float, wanted: Wanted,
+    estimator: PoseEstimator, frames: Iterator[Frame], path: Path, boxes: BoxSource, fps: float, wanted: InferOptions,
     live: bool,
-) -> Generator[Seen, None, None]:  # fmt: skip
+) -> Generator[FrameResult, None, None]:  # fmt: skip
     return stream(
         estimator,
         frames,
@@ -173,18 +173,18 @@ def _stream_of(
     )
 
 
-def _refine(estimator: PoseEstimator, wanted: Wanted, fps: float | None = None) -> Refine:
+def _refine(estimator: PoseEstimator, wanted: InferOptions, fps: float | None = None) -> Refine:
     """fps: of a video whose people are to be followed; None: pictures that do not belong together."""
-    smoother = Smoother(estimator.skeleton.sigmas, fps, wanted.threshold) if fps and wanted.smooth else None
+    smoother = Tracker(estimator.skeleton.sigmas, fps, wanted.threshold) if fps and wanted.smooth else None
 
     def refine(index: int, people: list[Person]) -> list[Person]:
-        people = drop_doubles(people, wanted.trained) if wanted.doubles and wanted.trained else people
+        people = suppress_duplicates(people, wanted.trained) if wanted.doubles and wanted.trained else people
         return smoother(index, people) if smoother else people
 
     return refine
 
 
-def _bar(found: Iterable[Seen], what: str, count: int | None) -> tqdm:
+def _bar(found: Iterable[FrameResult], what: str, count: int | None) -> tqdm:
     return tqdm(found, what, count, leave=False, disable=not sys.stderr.isatty())
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from psa_pose.checkpoints import check_content, load_checkpoint
+from psa_pose.checkpoints import load_checkpoint
+from psa_pose.checkpoints.spec import check_content
 from psa_pose.codecs.build import build_codec
 from psa_pose.config import parse_config
 from psa_pose.geometry import Grid, box_to_region, crop_matrix, warp

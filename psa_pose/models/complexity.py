@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from yacs.config import CfgNode
 
 from psa_pose.attention import PolarizedAttention
+from psa_pose.models import build_model
 from psa_pose.models.blocks import attention_modules
 
 GI = 2**30
@@ -102,3 +104,9 @@ def _products(block: nn.Module, shape: torch.Size) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         block(torch.zeros(shape, device=next(block.parameters()).device))
     return counter.get_total_flops() // 2
+
+
+def config_complexity(cfg: CfgNode) -> Complexity:
+    """What the config's network costs for one image."""
+    with torch.device("meta"):
+        return count(build_model(cfg), tuple(cfg.INPUT.SIZE))

@@ -18,14 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from psa_pose.errors import ConfigError
-from psa_pose.models.blocks import (
-    AttentionFactory,
-    Bottleneck,
-    attention_for,
-    conv1x1,
-    conv1x1_bn_relu,
-    init_small,
-)
+from psa_pose.models.blocks import AttentionFactory, Bottleneck, attention_for, conv1x1, conv1x1_bn_relu, init_small
 from psa_pose.models.resnet import ResNet, init_backbone
 
 

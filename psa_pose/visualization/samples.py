@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 
 from psa_pose.skeleton import Skeleton
+from psa_pose.visualization.captions import captioned, text_strip
 from psa_pose.visualization.draw import draw_outline, draw_skeleton, grid, jpeg_bytes
-from psa_pose.visualization.labels import captioned, text_strip
-from psa_pose.visualization.sheets import Crop, enlarge, target_pictures
+from psa_pose.visualization.sheets import CropView, enlarge, target_pictures
 
 BOX, WINDOW = (255, 255, 255), (255, 220, 0)
 GAP = 4
@@ -33,7 +33,7 @@ overflow-wrap:anywhere}
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredSample:
     """A person as annotated: image (H, W, 3); box (4,) x, y, width, height; joints (K, 2); visible (K,).
 
     window (4, 2): the corners of what is cropped. All in image pixels.
@@ -47,14 +47,14 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Shown:
+class SamplePanel:
     """Three pictures of one person: as stored, crop, targets; and lines that say which person and what was drawn."""
 
     pictures: tuple[np.ndarray, np.ndarray, np.ndarray]
     lines: tuple[str, ...]
 
 
-def show_sample(stored: Stored, crop: Crop, skeleton: Skeleton, lines: Sequence[str]) -> Shown:
+def show_sample(stored: StoredSample, crop: CropView, skeleton: Skeleton, lines: Sequence[str]) -> SamplePanel:
     """Before: the image, in the height of the enlarged crop, with box, keypoints and the crop's window. After: the crop
     with its keypoints, and the target heatmaps over it.
     """
@@ -71,10 +71,10 @@ def show_sample(stored: Stored, crop: Crop, skeleton: Skeleton, lines: Sequence[
     image = draw_outline(image, place(box), BOX)
     image = draw_skeleton(image, place(stored.joints), stored.visible > 0, skeleton)
     drawn, targets = target_pictures(large, skeleton)
-    return Shown((image, drawn, targets), tuple(lines))
+    return SamplePanel((image, drawn, targets), tuple(lines))
 
 
-def sample_sheet(samples: Sequence[Shown], title: Sequence[str], columns: int) -> np.ndarray:
+def sample_sheet(samples: Sequence[SamplePanel], title: Sequence[str], columns: int) -> np.ndarray:
     """Samples row by row, each with its lines below it."""
     height = samples[0].pictures[1].shape[0]
     tiles = []
@@ -88,7 +88,7 @@ def sample_sheet(samples: Sequence[Shown], title: Sequence[str], columns: int) -
     return np.concatenate([text_strip(title, sheet.shape[1], largest=0.6), sheet])
 
 
-def sample_page(samples: Sequence[Shown], title: str, note: str) -> str:
+def sample_page(samples: Sequence[SamplePanel], title: str, note: str) -> str:
     """The page's text."""
     figures = "".join(
         f"<figure><div class='strip'>{''.join(map(_img, sample.pictures))}</div>"

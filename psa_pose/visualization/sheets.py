@@ -15,7 +15,7 @@ LEAST_HEIGHT = 256
 
 
 @dataclass(frozen=True)
-class Crop:
+class CropView:
     """One person: the crop (H, W, 3) uint8 RGB; truth, visible, and where predicted, joints, scores and maps.
 
     Joints (K, 2) are in crop pixels; visible and scores (K,); maps (K, h, w) with 1 for certainty.
@@ -29,7 +29,7 @@ class Crop:
     scores: np.ndarray | None = None
 
 
-def target_sheet(crops: list[Crop], skeleton: Skeleton) -> np.ndarray:
+def target_sheet(crops: list[CropView], skeleton: Skeleton) -> np.ndarray:
     """Per person: the crop with its annotated keypoints, and the target heatmaps over it."""
     pictures = []
     for crop in map(enlarge, crops):
@@ -37,7 +37,7 @@ def target_sheet(crops: list[Crop], skeleton: Skeleton) -> np.ndarray:
     return grid(pictures, 2 * PERSONS_PER_ROW)
 
 
-def target_pictures(crop: Crop, skeleton: Skeleton) -> list[np.ndarray]:
+def target_pictures(crop: CropView, skeleton: Skeleton) -> list[np.ndarray]:
     """Two pictures of a crop's size: its annotated keypoints, and the target heatmaps."""
     return [
         draw_skeleton(crop.image, crop.truth, crop.visible > 0, skeleton),
@@ -45,7 +45,7 @@ def target_pictures(crop: Crop, skeleton: Skeleton) -> list[np.ndarray]:
     ]
 
 
-def prediction_sheet(crops: list[Crop], skeleton: Skeleton, threshold: float) -> np.ndarray:
+def prediction_sheet(crops: list[CropView], skeleton: Skeleton, threshold: float) -> np.ndarray:
     """Per person: the annotated keypoints, the predicted ones that score above the threshold, and the heatmaps."""
     pictures = []
     for crop in map(enlarge, crops):
@@ -59,7 +59,7 @@ def prediction_sheet(crops: list[Crop], skeleton: Skeleton, threshold: float) ->
     return grid(pictures, 3 * PERSONS_PER_ROW)
 
 
-def enlarge(crop: Crop) -> Crop:
+def enlarge(crop: CropView) -> CropView:
     """The crop in a size at which thin lines can be told apart: a whole multiple, at least LEAST_HEIGHT pixels high."""
     factor = -(-LEAST_HEIGHT // crop.image.shape[0])
     image = cv2.resize(crop.image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)

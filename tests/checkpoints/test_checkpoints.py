@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from psa_pose.checkpoints import load_checkpoint, load_weights, plain_state, save_checkpoint
+from psa_pose.checkpoints import load_checkpoint, load_weights, save_checkpoint, unwrapped_state_dict
 from psa_pose.errors import CheckpointError
 
 
@@ -15,7 +15,7 @@ def network() -> nn.Module:
 
 def test_what_is_saved_is_loaded(tmp_path):
     model = network()
-    content = {"model": plain_state(model), "epoch": 3, "input": {"SIZE": [1, 2], "CHANNEL_ORDER": "bgr"}}
+    content = {"model": unwrapped_state_dict(model), "epoch": 3, "input": {"SIZE": [1, 2], "CHANNEL_ORDER": "bgr"}}
     save_checkpoint(tmp_path / "a.pt", content)
     loaded = load_checkpoint(tmp_path / "a.pt")
     assert loaded["input"] == content["input"]
@@ -29,7 +29,7 @@ def test_wrappers_leave_no_trace_in_the_names():
     model = network()
     wrapped = nn.Module()
     wrapped.module = model
-    assert plain_state(wrapped).keys() == model.state_dict().keys()
+    assert unwrapped_state_dict(wrapped).keys() == model.state_dict().keys()
 
 
 def test_a_failed_write_leaves_the_previous_file(tmp_path):
@@ -69,7 +69,7 @@ def test_a_malicious_file_executes_nothing(tmp_path, monkeypatch):
 
 def test_every_truncation_is_a_clear_error(tmp_path):
     path = tmp_path / "a.pt"
-    save_checkpoint(path, {"model": plain_state(network())})
+    save_checkpoint(path, {"model": unwrapped_state_dict(network())})
     whole = path.read_bytes()
     for length in [*range(0, len(whole), 97), len(whole) - 1]:
         path.write_bytes(whole[:length])

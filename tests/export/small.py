@@ -7,8 +7,8 @@ from torch import nn
 from yacs.config import CfgNode
 
 from psa_pose.checkpoints import save_checkpoint
+from psa_pose.checkpoints.spec_content import checkpoint_content
 from psa_pose.config import load_config
-from psa_pose.engine.content import checkpoint_content
 from psa_pose.models import build_model
 from psa_pose.skeleton import COCO
 

@@ -11,14 +11,14 @@ from torch import nn
 
 import psa_pose
 from psa_pose.attention import ATTENTIONS
+from psa_pose.checkpoints.spec_export import KEY, ExportSpec, facts_of, read_exported, read_trained
 from psa_pose.errors import CheckpointError, ConfigError, PsaPoseError
-from psa_pose.estimator.networks import OnnxNetwork, TorchNetwork
 from psa_pose.export import write
-from psa_pose.export.facts import KEY, Exported, facts_of, read_exported, read_trained
-from psa_pose.export.fold import fold_batchnorm
 from psa_pose.export.graph import CropNetwork, trace
 from psa_pose.export.write import export_checkpoint
+from psa_pose.inference.backends import OnnxBackend, TorchBackend
 from psa_pose.models import hrnet
+from psa_pose.models.fold import fold_batchnorm
 from psa_pose.skeleton import COCO
 from tests.export.small import BACKBONES, saved, small_config, small_network
 
@@ -67,8 +67,8 @@ def test_keypoints_of_the_graph_are_those_of_the_codec(codec, form):
     torch.manual_seed(0)
     model = Plain(17 * facts.make_codec().channels_per_joint)
     make = write.onnx_file if form == "onnx" else write.archive
-    _, run = make(CropNetwork(model, facts, True, True), Exported(facts, True, True))
-    network = TorchNetwork(model, facts, torch.device("cpu"), flip=True, fold=False)
+    _, run = make(CropNetwork(model, facts, True, True), ExportSpec(facts, True, True))
+    network = TorchBackend(model, facts, torch.device("cpu"), flip=True, fold=False)
     for count in (1, 4):
         crops = some_crops(count)
         joints, scores, maps = run(crops)
@@ -86,7 +86,7 @@ def test_an_archive_of_torch_export_answers_as_the_checkpoint(tmp_path, exported
     program = torch.export.load(out, extra_files=extra)
     assert not read_exported(extra[f"{KEY}.json"], out).keypoints
     crops = some_crops(4)
-    expected = OnnxNetwork(exported[1])(crops, True)[2]
+    expected = OnnxBackend(exported[1])(crops, True)[2]
     with torch.no_grad():
         assert np.abs(program.module()(torch.from_numpy(crops)).numpy() - expected).max() < 2e-4
 
@@ -135,34 +135,34 @@ def test_what_is_no_exported_file_is_refused(exported, tmp_path, monkeypatch):
     for wrong in (b"", b"no file", whole[:1000], whole[: len(whole) // 2]):
         (tmp_path / "wrong.onnx").write_bytes(wrong)
         with pytest.raises(CheckpointError, match=r"damaged|not one that"):
-            OnnxNetwork(tmp_path / "wrong.onnx")
+            OnnxBackend(tmp_path / "wrong.onnx")
     with pytest.raises(CheckpointError, match="cannot be read"):
-        OnnxNetwork(tmp_path / "missing.onnx")
+        OnnxBackend(tmp_path / "missing.onnx")
     with pytest.raises(CheckpointError, match="damaged or not an ONNX file"):
-        OnnxNetwork(checkpoint)
+        OnnxBackend(checkpoint)
     with pytest.raises(ConfigError, match="no provider"):
-        OnnxNetwork(out, ["NoSuchProvider"])
+        OnnxBackend(out, ["NoSuchProvider"])
     stated = json.loads(onnx.load(out).metadata_props[0].value)
     for change in ({"format": 2}, {"facts": {}}, {"facts": stated["facts"] | {"codec": "no"}}, {"keypoints": True}):
         model = onnx.load(out)
         onnx.helper.set_model_props(model, {KEY: json.dumps(stated | change)})
         onnx.save(model, tmp_path / "wrong.onnx")
         with pytest.raises(CheckpointError, match=r"wrong\.onnx"):
-            OnnxNetwork(tmp_path / "wrong.onnx")
+            OnnxBackend(tmp_path / "wrong.onnx")
     model = onnx.load(out)
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "foreign.onnx")
     with pytest.raises(CheckpointError, match="not one that"):
-        OnnxNetwork(tmp_path / "foreign.onnx")
+        OnnxBackend(tmp_path / "foreign.onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ConfigError, match="pip install onnxruntime"):
-        OnnxNetwork(out)
+        OnnxBackend(out)
 
 
 @pytest.mark.parametrize("change", [{"facts": None}, {"facts": {"padding": "1"}}, {"facts": {"std": [0, 1, 1]}}, []])
 def test_a_text_that_is_no_statement_is_refused(exported, change):
     _, facts = read_trained(exported[0])
-    good = json.loads(write.Exported(facts, False, False).to_json({}))
+    good = json.loads(write.ExportSpec(facts, False, False).to_json({}))
     assert read_exported(json.dumps(good), "x").facts == facts
     inner = change.get("facts") if isinstance(change, dict) else None
     wrong = good | {"facts": good["facts"] | inner if inner else None} if isinstance(change, dict) else change
@@ -196,7 +196,7 @@ def test_eight_bits_are_near_and_smaller(exported, tmp_path, quantized):
     assert small.stat().st_size < 0.8 * plain.stat().st_size
     kinds = {node.op_type for node in onnx.load(small).graph.node}
     assert {"ConvInteger"} <= kinds if quantized == "dynamic" else {"QuantizeLinear", "DequantizeLinear"} <= kinds
-    assert OnnxNetwork(small).exported.quantized == quantized
+    assert OnnxBackend(small).exported.quantized == quantized
 
 
 @pytest.mark.parametrize(

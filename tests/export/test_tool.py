@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from psa_pose.checkpoints import save_checkpoint
+from psa_pose.checkpoints.spec_content import checkpoint_content
 from psa_pose.config import dump_config
-from psa_pose.engine.content import checkpoint_content
-from psa_pose.estimator.networks import OnnxNetwork
+from psa_pose.inference.backends import OnnxBackend
 from psa_pose.models import build_model
 from psa_pose.skeleton import COCO
 
@@ -51,7 +51,7 @@ def test_eight_bits_calibrated_on_the_data_and_tested_beside_the_checkpoint(trai
     assert "largest difference from PyTorch: maps" in said
     assert said.count("ground truth") == 2
     assert said.splitlines()[-1].startswith(str(checkpoint.with_suffix(".onnx")))
-    assert OnnxNetwork(checkpoint.with_suffix(".onnx")).exported.quantized == "static"
+    assert OnnxBackend(checkpoint.with_suffix(".onnx")).exported.quantized == "static"
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from psa_pose.checkpoints import save_checkpoint
-from psa_pose.engine.content import checkpoint_content
-from psa_pose.estimator import PoseEstimator
+from psa_pose.checkpoints.spec_content import checkpoint_content
+from psa_pose.inference.estimator import PoseEstimator
 from psa_pose.models import build_model
 from psa_pose.skeleton import COCO
 

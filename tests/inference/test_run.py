@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from psa_pose.detector import PersonDetector
-from psa_pose.engine.test import run_test
 from psa_pose.errors import CheckpointError, DataError
-from psa_pose.estimator import PoseEstimator
+from psa_pose.evaluation.test import run_test
 from psa_pose.inference.boxes import boxes_of_file, whole_picture
-from psa_pose.inference.run import Wanted, infer_camera, infer_pictures, run_infer
+from psa_pose.inference.detector import PersonDetector
+from psa_pose.inference.estimator import PoseEstimator
+from psa_pose.inference.run import InferOptions, infer_camera, infer_pictures, run_infer
 from psa_pose.inference.sources import find_files, open_camera, open_video, read_frames
 from psa_pose.inference.trained import trained_of
 from psa_pose.skeleton import COCO
@@ -149,7 +149,7 @@ def test_doubles_are_dropped_as_in_the_evaluation(saved, people, tmp_path, codec
     kept = {}
     for doubles in (True, False):
         stems = {picture: tmp_path / f"{doubles}" / picture.stem for picture in pictures}
-        assert infer_pictures(estimator, pictures, boxes, stems, Wanted(trained=trained, doubles=doubles)) == []
+        assert infer_pictures(estimator, pictures, boxes, stems, InferOptions(trained=trained, doubles=doubles)) == []
         kept[doubles] = json.loads((tmp_path / f"{doubles}/keypoints.json").read_text())["annotations"]
     scores = sorted((entry["image_id"], entry["score"]) for entry in kept[True])
     expected = sorted((entry["image_id"], entry["score"]) for entry in results)
@@ -223,7 +223,7 @@ def test_ctrl_c_ends_a_camera_and_keeps_what_there_is(video, estimator, tmp_path
             signal.raise_signal(signal.SIGINT)
         return None, None
 
-    assert infer_camera(estimator, open_camera(str(video)), "camera x", boxes, tmp_path / "x", Wanted()) == []
+    assert infer_camera(estimator, open_camera(str(video)), "camera x", boxes, tmp_path / "x", InferOptions()) == []
     listed = json.loads((tmp_path / "x_keypoints.json").read_text())["images"]
     assert open_video(tmp_path / "x_pose.mp4").decodable == listed[-1]["id"] + 1 if listed else True
 

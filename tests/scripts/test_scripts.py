@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from psa_pose.engine.compare import run_compare
+from psa_pose.evaluation.compare import run_compare
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,7 +48,7 @@ def test_study_trains_tests_tabulates_and_goes_on(people, tmp_path):
     assert (tmp_path / "study/study.md").read_text().count("\n") == 4
     # With one seed the difference is that of two result files.
     pair = [tmp_path / f"study/{n}_seed0/test/keypoints_val2017_detector_results.json" for n in ("none", "psa_p_fig2")]
-    alone = run_compare(*pair, say=lambda _: None).differences["AP"]
+    alone = run_compare(*pair, info=lambda _: None).differences["AP"]
     (row,) = (r for r in study["rows"] if r["block"] == "psa_p:fig2" and r["protocol"] == "detector")
     assert row["images"]["value"] == pytest.approx(100 * alone.value)
     assert [row["images"]["low"], row["images"]["high"]] == pytest.approx([100 * alone.low, 100 * alone.high], abs=1e-4)

@@ -5,7 +5,7 @@ import pytest
 from psa_pose.errors import DataError
 from psa_pose.skeleton import COCO
 from psa_pose.visualization.draw import LEFT, RIGHT, draw_skeleton, grid, overlay_heatmap, write_picture
-from psa_pose.visualization.sheets import Crop, enlarge, prediction_sheet, target_sheet
+from psa_pose.visualization.sheets import CropView, enlarge, prediction_sheet, target_sheet
 
 BLACK = np.zeros((120, 100, 3), np.uint8)
 
@@ -47,14 +47,14 @@ def test_a_heatmap_glows_where_its_maximum_is():
 def test_an_enlarged_crop_keeps_its_joints_on_the_picture():
     image = BLACK.copy()
     image[40, 30] = 255
-    crop = enlarge(Crop(image, np.array([[30.0, 40.0]]), np.ones(1), np.zeros((1, 30, 25))))
+    crop = enlarge(CropView(image, np.array([[30.0, 40.0]]), np.ones(1), np.zeros((1, 30, 25))))
     ys, xs = np.nonzero(crop.image[..., 0] > 128)
     assert (xs.mean(), ys.mean()) == pytest.approx(tuple(crop.truth[0]), abs=0.1)
 
 
 def test_sheets_hold_every_picture(tmp_path):
     assert grid([BLACK] * 5, 3).shape == (2 * 120 + 4, 3 * 100 + 8, 3)
-    crop = Crop(BLACK, person(), np.ones(17), np.zeros((17, 30, 25), np.float32), person(), np.ones(17))
+    crop = CropView(BLACK, person(), np.ones(17), np.zeros((17, 30, 25), np.float32), person(), np.ones(17))
     assert target_sheet([crop] * 5, COCO).shape[0] == 2 * 360 + 4
     sheet = prediction_sheet([crop] * 4, COCO, 0.2)
     assert sheet.shape == (360, 12 * 304 - 4, 3)

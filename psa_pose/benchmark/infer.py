@@ -1,0 +1,186 @@
+"""From a picture to people: what each stage takes, and what each way to compute the network is worth."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from psa_pose.benchmark.measure import Work, alternate, ratio
+from psa_pose.checkpoints import save_checkpoint
+from psa_pose.checkpoints.spec_content import checkpoint_content
+from psa_pose.checkpoints.spec_export import facts_of
+from psa_pose.config.skeleton import build_skeleton
+from psa_pose.data.images import decode_image
+from psa_pose.errors import ConfigError, PsaPoseError, closest
+from psa_pose.export.write import export_checkpoint
+from psa_pose.geometry import box_to_region, crop_matrix, warp
+from psa_pose.inference.backends import OnnxBackend, TorchBackend
+from psa_pose.inference.estimator import PoseEstimator
+from psa_pose.models import build_model
+from psa_pose.predict import crop_to_image
+from psa_pose.visualization.draw import draw_skeleton
+
+CPU = torch.device("cpu")
+PICTURE = (640, 480)
+"""Width and height of the picture, pixels."""
+
+# The first is what the others are compared with: PyTorch as the network was built.
+WAYS: dict[str, dict[str, Any] | None] = {
+    "eager": {"fold": False, "channels_last": False},
+    "channels-last": {"fold": False, "channels_last": True},
+    "folded": {"fold": True, "channels_last": False},
+    "folded+channels-last": {},
+    "compiled": {"compile": True},
+    "bf16": {"dtype": torch.bfloat16},
+    "onnxruntime": None,
+}
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """A config's network without trained weights, in evaluation mode, and a fresh copy of it."""
+
+    cfg: CfgNode
+    name: str
+
+    def model(self) -> nn.Module:
+        torch.manual_seed(0)
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.CHANNELS_LAST = False
+        return build_model(cfg).eval().requires_grad_(False)
+
+
+def benchmark_infer(
+    configs: Mapping[str, CfgNode], batches: Sequence[int], rounds: int, ways: Sequence[str], flip: bool = False
+) -> dict[str, list[dict[str, Any]]]:
+    """Untrained networks on a CPU, warm: {"ways": ..., "stages": ..., "skipped": ...}, rows as dicts.
+
+    ways: per network, batch and way the latency of one call of PoseEstimator with a decoded picture and `batch` boxes
+    in milliseconds, its persons per second, and how many times as fast it was as "eager" in the same rounds. stages:
+    what a picture with that many persons takes, from a JPEG to a drawn picture, by PoseEstimator's defaults.
+    skipped: ways that cannot be measured here, and why. Raises ConfigError for an unknown way.
+    """
+    for way in ways:
+        if way not in WAYS:
+            raise ConfigError(f"there is no way {way!r} to infer; {closest(way, WAYS)}")
+    picture, jpeg = _picture()
+    answer: dict[str, list[dict[str, Any]]] = {"ways": [], "stages": [], "skipped": []}
+    for name, cfg in configs.items():
+        untrained = Untrained(cfg, name)
+        estimators: dict[str, PoseEstimator] = {}
+        for way in dict.fromkeys(["eager", *ways]):
+            try:
+                estimators[way] = _estimator(untrained, way, flip)
+                estimators[way](picture, _boxes(2))
+            # Whatever a compiler or a package says that is not there, or cannot do this.
+            except Exception as error:
+                if not isinstance(error, PsaPoseError) and way != "compiled":
+                    raise
+                reason = " ".join(str(error).split())[:160]
+                answer["skipped"].append({"network": name, "way": way, "reason": reason})
+                estimators.pop(way, None)
+        for batch in batches:
+            answer["ways"] += _ways(name, estimators, picture, batch, rounds)
+            answer["stages"].append(_stages(untrained, jpeg, batch, rounds, flip))
+    return answer
+
+
+def _ways(
+    name: str, estimators: Mapping[str, PoseEstimator], picture: np.ndarray, batch: int, rounds: int
+) -> list[dict[str, Any]]:
+    boxes = _boxes(batch)
+
+    def work(estimator: PoseEstimator) -> Work:
+        return lambda: estimator(picture, boxes, batch_size=batch)
+
+    seconds = alternate({way: work(one) for way, one in estimators.items()}, rounds, CPU, f"{name}, batch {batch}")
+    return [
+        {
+            "network": name,
+            "batch": batch,
+            "way": way,
+            "latency_ms": 1e3 * statistics.median(values),
+            "persons_per_s": batch / statistics.median(values),
+            "times_as_fast": ratio(seconds["eager"], values),
+        }
+        for way, values in seconds.items()
+    ]
+
+
+def _estimator(untrained: Untrained, way: str, flip: bool) -> PoseEstimator:
+    cfg, options = untrained.cfg, WAYS[way]
+    skeleton = build_skeleton(cfg)
+    if options is not None:
+        facts = facts_of(cfg, skeleton, cfg.INPUT)
+        return PoseEstimator(TorchBackend(untrained.model(), facts, CPU, flip, **options))
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint, file = Path(folder) / "c.pt", Path(folder) / "c.onnx"
+        save_checkpoint(checkpoint, checkpoint_content(cfg, skeleton, untrained.model(), None, 1, -1.0))
+        export_checkpoint(checkpoint, file, flip=flip)
+        return PoseEstimator(OnnxBackend(file))
+
+
+def _stages(untrained: Untrained, jpeg: bytes, batch: int, rounds: int, flip: bool) -> dict[str, Any]:
+    """Milliseconds (medians) of what a JPEG with `batch` persons goes through, one stage after the other."""
+    cfg = untrained.cfg
+    skeleton = build_skeleton(cfg)
+    facts = facts_of(cfg, skeleton, cfg.INPUT)
+    network, grid = TorchBackend(untrained.model(), facts, CPU, flip), facts.make_codec().grid
+    width, height = facts.input_size
+    boxes = np.array(_boxes(batch))
+    runs: dict[str, list[float]] = {}
+
+    def timed(stage: str, work: Callable[[], Any]) -> Any:
+        started = time.perf_counter()
+        answer = work()
+        runs.setdefault(stage, []).append(1e3 * (time.perf_counter() - started))
+        return answer
+
+    for number in range(rounds + 1):
+        if number == 1:
+            runs.clear()
+        image = timed("decode_ms", lambda: decode_image(jpeg, Path("benchmark.jpg")))
+        matrices = crop_matrix(*box_to_region(boxes, width / height, facts.padding), 0.0, (width, height), grid)
+        crops = timed("crop_ms", lambda: np.stack([warp(image, m, (width, height)) for m in matrices]))  # noqa: B023
+        maps = timed("network_ms", lambda: network.maps(crops))  # noqa: B023
+        joints, _ = timed("maps_ms", lambda: network.decode(maps))  # noqa: B023
+        found = crop_to_image(torch.from_numpy(joints), torch.from_numpy(matrices)).numpy()
+        timed("draw_ms", lambda: _drawn(image, found, skeleton))  # noqa: B023
+    row = {stage: statistics.median(values) for stage, values in runs.items()}
+    total = statistics.median(map(sum, zip(*runs.values(), strict=True)))
+    rates = {"images_per_s": 1e3 / total, "persons_per_s": 1e3 * batch / total}
+    return {"network": untrained.name, "persons": batch, **row, **rates}
+
+
+def _drawn(image: np.ndarray, joints: np.ndarray, skeleton: Any) -> np.ndarray:
+    for person in joints:
+        image = draw_skeleton(image, person, np.ones(len(person), bool), skeleton)
+    return image
+
+
+def _picture() -> tuple[np.ndarray, bytes]:
+    """A picture with as much in it as a photograph has, about 100 kB as a JPEG; pixels and file."""
+    generator = np.random.default_rng(0)
+    layers = [cv2.resize(generator.random((s, s, 3)), PICTURE, interpolation=cv2.INTER_CUBIC) for s in (4, 16, 64, 256)]
+    pixels = np.clip(sum(layer * 0.4 / 2**i for i, layer in enumerate(layers)) * 330, 0, 255).astype(np.uint8)
+    done, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    assert done
+    return pixels, data.tobytes()
+
+
+def _boxes(count: int) -> list[list[float]]:
+    """Persons of about a third of the picture's height, side by side."""
+    step = (PICTURE[0] - 110) / max(count - 1, 1)
+    return [[10 + step * i, 120, 90, 220] for i in range(count)]

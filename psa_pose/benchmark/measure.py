@@ -1,0 +1,71 @@
+"""How time and memory are measured: alternately, because a machine's speed drifts, and as medians."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from tqdm import tqdm
+
+Work = Callable[[], object]
+
+
+def alternate(works: Mapping[str, Work], rounds: int, device: torch.device, what: str = "") -> dict[str, list[float]]:
+    """Seconds of each work in each round. Every round runs all of them, in turn forwards and backwards in order.
+
+    Two rounds before the first are not counted. On a GPU each run ends when the device has finished. what: names the
+    progress bar; without it there is none.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    order = list(works)
+    for number in tqdm(range(-2, rounds), desc=what, leave=False, disable=not what):
+        for name in order if number % 2 else reversed(order):
+            _wait(device)
+            started = time.perf_counter()
+            works[name]()
+            _wait(device)
+            if number >= 0:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
+    """Median over rounds of how many times as long the first took as the second did in the same round."""
+    return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
+
+
+def peak_memory(work: Work, device: torch.device) -> int:
+    """Bytes that PyTorch's allocator holds at the highest point of the work, beyond the lowest point before it.
+
+    On a CPU the allocator's events are replayed from the profiler; what a library allocates by itself is not seen. On a
+    GPU the lowest point is the start: what the work frees first, such as old gradients, is not counted.
+    """
+    work()
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        work()
+    assert recorded.profiler is not None
+    assert recorded.profiler.kineto_results is not None
+    events = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = lowest = rise = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        lowest = min(lowest, held)
+        rise = max(rise, held - lowest)
+    return rise
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

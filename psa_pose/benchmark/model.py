@@ -1,0 +1,71 @@
+"""Whole networks against each other: time and peak memory per image, forward only or a training step."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from psa_pose.benchmark.measure import Work, alternate, peak_memory, ratio
+from psa_pose.config import load_config
+from psa_pose.device import choose_device
+from psa_pose.models import build_model
+
+
+def compare_models(
+    configs: Mapping[str, CfgNode], batch: int, rounds: int, train: bool = False, memory: bool = True
+) -> list[dict[str, Any]]:
+    """Each config's network on the same random images, alternately, in one run; the first is what is compared with.
+
+    train: forward and backward of the mean square of the maps, without the optimiser; otherwise forward only.
+    Per network: time_ms and memory_mib of one image (medians; the peak divided by the batch), ratio to the first.
+    """
+    first = next(iter(configs.values()))
+    device = choose_device(first.DEVICE)
+    works = {name: _work(cfg, batch, device, train) for name, cfg in configs.items()}
+    seconds = alternate(works, rounds, device, "rounds")
+    reference = next(iter(seconds.values()))
+    rows = []
+    for name, work in works.items():
+        row = {
+            "name": name,
+            "time_ms": 1e3 * statistics.median(seconds[name]) / batch,
+            "ratio": ratio(seconds[name], reference),
+        }
+        rows.append(row | ({"memory_mib": peak_memory(work, device) / 2**20 / batch} if memory else {}))
+    return rows
+
+
+def measure_rows(rows: Sequence[dict[str, Any]], overrides: Sequence[str], batch: int, rounds: int, root: Path) -> None:
+    """Add time_ms and memory_mib of one image, forward only, to rows of complexity; one network per config."""
+    configs = {row["config"]: load_config(root / row["config"], overrides) for row in rows}
+    measured = {m["name"]: m for m in compare_models(configs, batch, rounds)}
+    for row in rows:
+        row |= {key: measured[row["config"]][key] for key in ("time_ms", "memory_mib")}
+
+
+def _work(cfg: CfgNode, batch: int, device: torch.device, train: bool) -> Work:
+    torch.manual_seed(0)
+    model = build_model(cfg).to(device).train(train)
+    width, height = cfg.INPUT.SIZE
+    images = torch.randn(batch, 3, height, width, device=device)
+    if cfg.MODEL.CHANNELS_LAST:
+        images = images.contiguous(memory_format=torch.channels_last)
+
+    def infer() -> None:
+        with torch.inference_mode():
+            model(images)
+
+    return (lambda: _step(model, images)) if train else infer
+
+
+def _step(model: nn.Module, images: Tensor) -> None:
+    model.zero_grad(set_to_none=True)
+    maps = model(images)
+    outputs = maps if isinstance(maps, tuple) else (maps,)
+    torch.stack([m.square().mean() for m in outputs]).sum().backward()

@@ -1,0 +1,100 @@
+"""Whole training steps: images per second, the share of time lost to loading, and peak memory, config by config."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from yacs.config import CfgNode
+
+from psa_pose.benchmark.measure import Work, alternate, peak_memory, ratio
+from psa_pose.data.device_decode import EncodedBatch, decode_on_device
+from psa_pose.data.loader import Batch
+from psa_pose.device import choose_device
+from psa_pose.training.loop import forward_and_backward, update_weights
+from psa_pose.training.monitor import DataTimer
+from psa_pose.training.setup import Run, prepared_run
+
+
+def compare_training(configs: Mapping[str, CfgNode], rounds: int) -> list[dict[str, Any]]:
+    """Each config's training step on its own data, alternately, in one run; the first is what is compared with.
+
+    A step is what the training loop does: crops from the loader, targets, forward, backward, optimiser. Per config:
+    images_per_s and step_ms (medians), loading_share (of a step's time, waiting for the loader), memory_mib (peak of a
+    step beyond what the network holds), ratio (how many times as fast as the first), first_loss and last_loss.
+    """
+    with ExitStack() as stack:
+        runs = {name: _start(cfg, stack) for name, cfg in configs.items()}
+        device = next(iter(runs.values())).run.device
+        works: dict[str, Work] = {name: started.step for name, started in runs.items()}
+        for started in runs.values():
+            started.step()
+        seconds = alternate(works, rounds, device, "rounds")
+        reference = next(iter(seconds.values()))
+        rows = [started.row(name, seconds[name], ratio(reference, seconds[name])) for name, started in runs.items()]
+        for row, started in zip(rows, runs.values(), strict=True):
+            row["memory_mib"] = peak_memory(started.step, device) / 2**20
+        return rows
+
+
+class _Started:
+    """A training run whose steps are taken one by one."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._batches = _endless(run)
+        self._number = 0
+        self._waited: list[float] = []
+        self.losses: list[torch.Tensor] = []
+
+    def step(self) -> None:
+        """The next batch and what the training loop does with it."""
+        clock = DataTimer()
+        batch = decode_on_device(next(clock.wrap(self._batches)), self.run.dataset, self.run.device)
+        self.losses.append(forward_and_backward(self.run, batch))
+        update_weights(self.run, self._number)
+        self._waited.append(clock.waited)
+        self._number += 1
+
+    def row(self, name: str, seconds: list[float], speed: float) -> dict[str, Any]:
+        step = statistics.median(seconds)
+        waited = self._waited[-len(seconds) :]
+        return {
+            "name": name,
+            "images_per_s": self.run.cfg.TRAIN.BATCH_SIZE / step,
+            "step_ms": 1e3 * step,
+            "ratio": speed,
+            "loading_share": sum(waited) / sum(seconds),
+            "first_loss": self.losses[0].item(),
+            "last_loss": self.losses[-1].item(),
+        }
+
+
+def _start(cfg: CfgNode, stack: ExitStack) -> _Started:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = str(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "run")
+    cfg.freeze()
+    run = stack.enter_context(prepared_run(cfg, choose_device(cfg.DEVICE), None))
+    run.network.train()
+    for module in run.frozen:
+        module.eval()
+    for group in run.optimizer.param_groups:
+        group["lr"] = run.rate
+    return _Started(run)
+
+
+def _endless(run: Run) -> Iterator[Batch | EncodedBatch]:
+    """Whole batches, epoch after epoch."""
+
+    def epoch(number: int) -> Iterator[Batch | EncodedBatch]:
+        run.batches.epoch = number
+        return (batch for batch in run.loader if len(batch.rows) == run.cfg.TRAIN.BATCH_SIZE)
+
+    return chain.from_iterable(epoch(number) for number in range(1_000_000))

@@ -1,0 +1,50 @@
+"""Another project's pose network as a checkpoint of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from yacs.config import CfgNode
+
+from psa_pose.checkpoints import save_checkpoint
+from psa_pose.checkpoints.layouts import load_source, read_weights
+from psa_pose.checkpoints.spec_content import checkpoint_content
+from psa_pose.config.skeleton import build_skeleton
+from psa_pose.errors import CheckpointError, ConfigError
+from psa_pose.models import build_model
+
+
+def convert_checkpoint(
+    cfg: CfgNode, weights: Path, out: Path, channel_order: str | None, info: Callable[[str], None]
+) -> None:
+    """Write another project's pose network as a checkpoint of ours, with the input and the config that `cfg` states.
+
+    channel_order: what the network was trained on, "rgb" or "bgr"; None takes what its layout was published for.
+    Raises CheckpointError for a file that does not fill the config's network wholly, and ConfigError where the config
+    reads the channels in another order.
+    """
+    if out.exists():
+        raise CheckpointError(f"{out} is there already; remove it or give another --out")
+    source = read_weights(weights)
+    info(source.report)
+    if source.layout is None:
+        raise CheckpointError(f"{weights} needs no conversion; give it to tools/test.py --checkpoint as it is")
+    if source.layout.imagenet:
+        raise CheckpointError(
+            f"{weights} is {source.layout.title}, which finds no keypoints; train from it: MODEL.PRETRAINED {weights}"
+        )
+    order = channel_order or source.channel_order
+    if order != cfg.INPUT.CHANNEL_ORDER:
+        trained = "as --channel-order says" if channel_order else "as the published networks of its layout were"
+        remedy = "" if channel_order else f", or --channel-order {cfg.INPUT.CHANNEL_ORDER} if this one was trained so"
+        raise ConfigError(
+            f"{weights} was trained on {order} images, {trained}, but INPUT.CHANNEL_ORDER is "
+            f"{cfg.INPUT.CHANNEL_ORDER}; write INPUT.CHANNEL_ORDER {order}{remedy}"
+        )
+    model = build_model(cfg)
+    info(load_source(model, source, attention_may_miss=False))
+    save_checkpoint(out, checkpoint_content(cfg, build_skeleton(cfg), model, optimizer=None, epoch=0, best=-1.0))
+    size = "x".join(map(str, cfg.INPUT.SIZE))
+    # No file of these layouts says so: the config is the word for it.
+    info(f"wrote {out} as trained with input {size}, padding {cfg.INPUT.PADDING:g}, {order}, codec {cfg.CODEC.NAME}")

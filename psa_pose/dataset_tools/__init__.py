@@ -1,0 +1,1 @@
+"""Check and browse a data set, and make person boxes for one."""

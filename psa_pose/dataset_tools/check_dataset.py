@@ -1,0 +1,52 @@
+"""`tools/check_dataset.py`: every file that a config trains and evaluates on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from yacs.config import CfgNode
+
+from psa_pose.config.skeleton import build_skeleton
+from psa_pose.data.mpii import read_head_truth, read_mpii
+from psa_pose.dataset_tools.check_files import Finding, check_annotation_file, check_detection_file
+from psa_pose.skeleton import Skeleton
+
+
+def run_check(cfg: CfgNode, info: Callable[[str], None] = print) -> int:
+    """Print what is found in each file; the answer is the number of errors. Raises DataError for unreadable files."""
+    root, data, skeleton = Path(cfg.DATASET.ROOT).expanduser(), cfg.DATASET, build_skeleton(cfg)
+    info(skeleton.describe())
+    errors = 0
+    for persons, images in (
+        (data.TRAIN_ANNOTATIONS, data.TRAIN_IMAGES),
+        (data.TEST_ANNOTATIONS, data.TEST_IMAGES),
+    ):
+        check = _check_mpii_file if data.FORMAT == "mpii" else check_annotation_file
+        errors += _tell(root / persons, *check(root / persons, root / images, skeleton), info)
+    if data.TEST_HEADS:
+        heads = read_head_truth(root / data.TEST_HEADS, skeleton)
+        _tell(root / data.TEST_HEADS, [], [f"{len(heads.head_sizes):,} persons with a head's size"], info)
+    if data.TEST_DETECTIONS:
+        path = root / data.TEST_DETECTIONS
+        errors += _tell(path, *check_detection_file(path, root / data.TEST_ANNOTATIONS), info)
+    info("no errors" if not errors else f"{errors} errors: mend them before you train")
+    return errors
+
+
+def _check_mpii_file(path: Path, images: Path, skeleton: Skeleton) -> tuple[list[Finding], list[str]]:
+    annotations, persons, problems = read_mpii(path, skeleton)
+    names = [image["file_name"] for image in annotations.content["images"]]
+    problems += [f"image {images / name} is missing" for name in names if not (images / name).is_file()]
+    blank = int((persons.visible.sum(1) == 0).sum())
+    counts = [f"{len(names):,} images, {len(persons):,} persons, {blank:,} of them without a labelled joint"]
+    return [Finding("error", problem) for problem in problems], counts
+
+
+def _tell(path: Path, findings: list[Finding], counts: list[str], info: Callable[[str], None]) -> int:
+    info(f"{path}")
+    for line in counts:
+        info(f"  {line}")
+    for finding in sorted(findings, key=lambda f: f.level):
+        info(f"  {finding.level}: {finding.text}")
+    return sum(finding.level == "error" for finding in findings)

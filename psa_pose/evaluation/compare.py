@@ -1,0 +1,174 @@
+"""`tools/compare.py`: two result files on the same annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from yacs.config import CfgNode
+
+from psa_pose.codecs.build import build_codec
+from psa_pose.config.skeleton import build_skeleton
+from psa_pose.data.loader import collate
+from psa_pose.errors import DataError
+from psa_pose.evaluation.page import ComparisonReport, Figure, render_comparison
+from psa_pose.evaluation.pictures import PictureSource
+from psa_pose.evaluation.result import BOXES, Evaluation, format_table
+from psa_pose.evaluation.result_files import ResultFile, read_result_file
+from psa_pose.files import atomic_write, write_json
+from psa_pose.metrics.comparison import Comparison, compare
+from psa_pose.metrics.examples import Example
+from psa_pose.metrics.fingerprint import mixed_protocols
+from psa_pose.tables import format_columns
+from psa_pose.visualization.draw import ring_joints
+
+SHOWN, PICTURED = 10, 9
+# A joint's OKS differs visibly by more than this.
+DIFFERENT = 0.3
+GREEN, RED = (20, 160, 60), (220, 30, 30)
+
+
+def run_compare(
+    first: Path,
+    second: Path,
+    annotations: Path | None = None,
+    resamples: int = 1000,
+    json_path: Path | None = None,
+    info: Callable[[str], None] = print,
+    page: Path | None = None,
+    cfg: CfgNode | None = None,
+) -> Comparison:
+    """Print, and with json_path also write, how the second result file differs from the first.
+
+    page: an HTML page to write, with the persons that moved most, cut from the images as cfg says. Without cfg the
+    skeleton is the one that is stated beside the result files.
+    """
+    skeleton = build_skeleton(cfg) if cfg is not None else None
+    pair = [read_result_file(path, annotations, skeleton) for path in (first, second)]
+    _check_same_persons(*pair)
+    skeleton = pair[0].skeleton
+    answer = compare(
+        pair[0].annotations.content,
+        pair[0].results,
+        pair[1].results,
+        skeleton.names,
+        np.array(skeleton.sigmas),
+        resamples,
+    )
+    rows = [described(scored, stats) for scored, stats in zip(pair, answer.stats, strict=True)]
+    for number, scored in enumerate(pair, start=1):
+        info(f"{'first' if number == 1 else 'second'}: {scored.path}")
+    info(f"\n{format_table(rows, ['first', 'second'])}\n")
+    for warning in warnings(rows):
+        info(f"{warning}\n")
+    info(f"{_differences(answer, resamples)}\n\n{_moved(answer)}")
+    if json_path:
+        write_json(json_path, {"first": rows[0].as_dict(), "second": rows[1].as_dict(), **answer.as_dict()})
+        info(f"\nwritten to {json_path}")
+    if page and cfg is not None:
+        _write_page(page, cfg, pair, rows, answer)
+        info(f"\npage: {page}")
+    return answer
+
+
+def described(scored: ResultFile, stats: dict[str, float]) -> Evaluation:
+    """The statistics with the protocol that is stated beside the result file, or with "not stated"."""
+    known = scored.evaluation
+    return Evaluation(
+        protocol=known.protocol if known else "unknown",
+        split=known.split if known else scored.annotations.path.stem,
+        flip=known.flip if known else None,
+        persons=known.persons if known else len(scored.results),
+        images=len(scored.annotations.content["images"]),
+        stats=stats,
+    )
+
+
+def warnings(rows: list[Evaluation]) -> list[str]:
+    """Why a comparison of two evaluations may say nothing about the models."""
+    first, second = rows
+    answer = []
+    if "unknown" not in (first.protocol, second.protocol) and first.protocol != second.protocol:
+        answer.append(
+            f"warning: {BOXES[first.protocol]} boxes are compared with {BOXES[second.protocol]} boxes; "
+            "the difference says nothing about the models"
+        )
+    if None not in (first.flip, second.flip) and first.flip != second.flip:
+        answer.append("warning: one of the two was tested with flip, the other without")
+    mixed = mixed_protocols(first.stats, second.stats)
+    return [*answer, mixed] if mixed else answer
+
+
+def _check_same_persons(first: ResultFile, second: ResultFile) -> None:
+    if (first.skeleton.names, first.skeleton.sigmas) != (second.skeleton.names, second.skeleton.sigmas):
+        raise DataError(
+            f"{first.path} was scored on the skeleton {first.skeleton.name} and {second.path} on "
+            f"{second.skeleton.name}, of other keypoints or sigmas; compare results of one, or name it with --cfg"
+        )
+    sides = [{(a["id"], a["image_id"]) for a in side.annotations.content["annotations"]} for side in (first, second)]
+    if sides[0] != sides[1]:
+        raise DataError(
+            f"{first.path} and {second.path} were scored on different annotations ({first.annotations.path}, "
+            f"{second.annotations.path}); compare results on the same persons, or name one file with --annotations"
+        )
+
+
+def _write_page(path: Path, cfg: CfgNode, pair: list[ResultFile], rows: list[Evaluation], answer: Comparison) -> None:
+    source = PictureSource(cfg, pair[0].annotations, answer.annotated, pair[0].skeleton, build_codec(cfg).grid)
+    better, worse = answer.most_moved(PICTURED)
+    report = ComparisonReport(
+        names=(str(pair[0].path), str(pair[1].path)),
+        evaluations=(rows[0], rows[1]),
+        comparison=answer,
+        warnings=warnings(rows),
+        figures={
+            "Persons that the second finds better": _figures(source, answer, better),
+            "Persons that the first finds better": _figures(source, answer, worse),
+        },
+        pictures_show="Pictures, from left to right: annotated joints, the first model's, the second's. Rings: joints "
+        f"whose OKS differs by more than {DIFFERENT:g} between the two, red where it is lower, green where higher.",
+    )
+    atomic_write(path, lambda file: file.write(render_comparison(report).encode()))
+
+
+def _figures(source: PictureSource, answer: Comparison, persons: list[int]) -> list[Figure]:
+    first, second = answer.located
+    examples = [
+        Example(row, -1, f"OKS {first.oks[row]:.2f} and {second.oks[row]:.2f}, annotation {first.annotated.ids[row]}")
+        for row in persons
+    ]
+    figures = []
+    for example, sample in source.samples(examples, answer.found[0]):
+        batch, row = collate([sample]), example.annotated
+        pictures: list[np.ndarray] = []
+        moved = np.nan_to_num(second.similarity[row] - first.similarity[row])
+        for side, change in ((0, -moved), (1, moved)):
+            crop = source.crop(batch, answer.found[side], int(answer.located[side].found[row]))
+            assert crop.joints is not None
+            shown = answer.located[side].found[row] >= 0
+            pictures = pictures or [source.draw_truth(crop)]
+            picture = ring_joints(source.draw_answer(crop), crop.joints, shown & (change > DIFFERENT), GREEN)
+            pictures.append(ring_joints(picture, crop.joints, shown & (change < -DIFFERENT), RED))
+        figures.append(Figure(example.caption, pictures))
+    return figures
+
+
+def _differences(answer: Comparison, resamples: int) -> str:
+    rows = [
+        [name, f"{100 * d.value:+.2f}", f"{100 * d.low:+.2f} to {100 * d.high:+.2f}", f"{d.p_value:.3f}"]
+        for name, d in answer.differences.items()
+    ]
+    title = f"second minus first, percent; 95 % interval and two-sided p of {resamples} resamples of the images"
+    return f"{title}\n{format_columns(['', 'difference', 'interval', 'p'], rows)}"
+
+
+def _moved(answer: Comparison) -> str:
+    def line(name: Any, row: dict[str, Any]) -> list[str]:
+        return [str(name), *(f"{100 * row[key]:.1f}" for key in ("first", "second")), f"{100 * row['difference']:+.1f}"]
+
+    header = ["first", "second", "difference"]
+    keypoints = format_columns(["keypoint", *header], [line(r["keypoint"], r) for r in answer.keypoints])
+    images = format_columns(["image", *header], [line(r["image_id"], r) for r in answer.images[:SHOWN]])
+    return f"mean OKS of each keypoint, percent\n{keypoints}\n\nmean OKS of the persons of an image, percent\n{images}"

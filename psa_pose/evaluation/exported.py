@@ -1,0 +1,76 @@
+"""`tools/export.py`: a checkpoint as a file for other programs, and what that costs in AP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from yacs.config import CfgNode
+
+from psa_pose.checkpoints import load_checkpoint
+from psa_pose.checkpoints.spec_export import read_trained
+from psa_pose.codecs.build import build_codec
+from psa_pose.config.skeleton import build_skeleton
+from psa_pose.data.build import build_test_sets
+from psa_pose.data.loader import Batch
+from psa_pose.errors import ConfigError
+from psa_pose.evaluation.predict_set import evaluate
+from psa_pose.evaluation.result import Evaluation
+from psa_pose.evaluation.test import check_same_input
+from psa_pose.export.calibrate import CALIBRATION, _rgb, calibration_crops
+from psa_pose.export.write import FORMATS, Differences, check_request, export_checkpoint
+from psa_pose.inference.backends import Backend, OnnxBackend, TorchBackend
+from psa_pose.predict import Predictor
+
+
+def run_export(
+    checkpoint: Path,
+    out: Path | None,
+    form: str,
+    keypoints: bool,
+    flip: bool,
+    quantized: str,
+    cfg: CfgNode | None = None,
+) -> tuple[Path, Differences]:
+    """Write the file, `out` or beside the checkpoint under its name, and say how far its answers are from PyTorch's.
+
+    cfg: of the data set whose training persons static quantization looks at; needed for that alone.
+    """
+    check_request(form, quantized, quantized == "static" and cfg is not None)
+    crops = calibration_crops(cfg, checkpoint, CALIBRATION) if cfg is not None and quantized == "static" else None
+    path = out or checkpoint.with_suffix(FORMATS[form])
+    return path, export_checkpoint(checkpoint, path, form, keypoints, flip, quantized, crops)
+
+
+def compare_ap(cfg: CfgNode, checkpoint: Path, exported: Path, flip: bool) -> dict[str, list[Evaluation]]:
+    """AP of the checkpoint in PyTorch and of the ONNX file made from it, on every test set of the config.
+
+    flip: both average with the mirrored crop, or neither; the file must have been made so. Raises ConfigError if not.
+    """
+    skeleton, codec = build_skeleton(cfg), build_codec(cfg)
+    check_same_input(cfg, skeleton, load_checkpoint(checkpoint), checkpoint)
+    file = OnnxBackend(exported)
+    if file.exported.flip != flip:
+        raise ConfigError(f"{exported} was exported {'with' if file.exported.flip else 'without'} the flip test")
+    model, facts = read_trained(checkpoint)
+    torch_network = TorchBackend(model, facts, torch.device("cpu"), flip)
+    sets = build_test_sets(cfg, skeleton, codec.grid, print, cfg.TEST.BOXES)
+    networks: dict[str, Backend] = {"PyTorch": torch_network, exported.name: file}
+    return {
+        name: [
+            evaluate(cfg, one, network_predictor(network, cfg.INPUT.CHANNEL_ORDER), skeleton, flip, print).evaluation
+            for one in sets
+        ]
+        for name, network in networks.items()
+    }
+
+
+def network_predictor(network: Backend, channel_order: str) -> Predictor:
+    """The estimator's network for the evaluation's batches, whose crops are in the model's channel order."""
+
+    def predict(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        joints, scores, maps = network(_rgb(batch.crops.cpu().numpy(), channel_order), True)
+        assert maps is not None
+        return torch.from_numpy(joints), torch.from_numpy(scores), torch.from_numpy(maps)
+
+    return predict

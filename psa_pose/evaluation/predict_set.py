@@ -1,0 +1,114 @@
+"""Persons in, COCO statistics out: the same loop for a network and for the oracles, on one process or many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from yacs.config import CfgNode
+
+from psa_pose import distributed
+from psa_pose.data.build import Info, TestSet, report_problems
+from psa_pose.data.device_decode import batch_maker, decode_on_device
+from psa_pose.data.loader import OrderedBatches, make_loader
+from psa_pose.device import choose_device
+from psa_pose.distributed import show_bar
+from psa_pose.evaluation.pictures import PICTURED, picture_crops
+from psa_pose.evaluation.result import Evaluation
+from psa_pose.metrics.coco_ap import Predictions, keypoint_ap, to_results
+from psa_pose.metrics.pck import mpii_results, pckh_stats
+from psa_pose.predict import Predictor, crop_to_image
+from psa_pose.skeleton import Skeleton
+from psa_pose.visualization.sheets import CropView
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """An evaluation, the COCO result entries it rests on, and a few crops to look at (main process only)."""
+
+    evaluation: Evaluation
+    results: list[dict[str, Any]]
+    crops: list[CropView]
+
+
+def evaluate(
+    cfg: CfgNode, test_set: TestSet, predictor: Predictor, skeleton: Skeleton, flip: bool, info: Info
+) -> EvalResult:
+    """Predict every person of a test set once, whatever the number of processes, scored as COCO or MPII does."""
+    predictions, crops = predict_persons(cfg, test_set, predictor, skeleton, info)
+    answer = None if predictions is None else _score(cfg, test_set, skeleton, predictions, flip)
+    evaluation, results = distributed.broadcast(answer)
+    return EvalResult(evaluation, results, crops)
+
+
+def predict_persons(
+    cfg: CfgNode, test_set: TestSet, predictor: Predictor, skeleton: Skeleton, info: Info
+) -> tuple[Predictions | None, list[CropView]]:
+    """Every person of a test set, predicted once by all processes together, and a few crops: main process only."""
+    dataset = test_set.dataset
+    rank, world, workers = distributed.rank(), distributed.world_size(), cfg.LOADER.WORKERS
+    batches = OrderedBatches(len(dataset), cfg.TEST.BATCH_SIZE, rank, world, workers)
+    device = choose_device(cfg.DEVICE)
+    make = batch_maker(cfg.LOADER.DEVICE_DECODE, device)
+    loader = make_loader(dataset, batches, workers, torch.cuda.is_available(), make)
+    rows, joints, scores, problems = [], [], [], []
+    crops: list[CropView] = []
+    for batch in tqdm(loader, desc=f"test, {test_set.protocol} boxes", leave=False, disable=not show_bar()):
+        batch = decode_on_device(batch, dataset, device)
+        crop_joints, keypoint_scores, maps = predictor(batch)
+        usable = np.array([not problem for problem in batch.problems])
+        rows.append(batch.rows.numpy()[usable])
+        joints.append(crop_to_image(crop_joints.cpu(), batch.matrices).numpy()[usable])
+        scores.append(keypoint_scores.cpu().numpy().astype(float)[usable])
+        problems += [problem for problem in batch.problems if problem]
+        if distributed.is_main() and len(crops) < PICTURED:
+            crops += picture_crops(batch, maps, cfg.INPUT.CHANNEL_ORDER, crop_joints, keypoint_scores)
+    parts = distributed.all_gather((np.concatenate(rows or [np.zeros(0, int)]), joints, scores, problems))
+    report_problems(sorted({p for part in parts for p in part[3]}), cfg.DATASET.ON_ERROR, info)
+    predictions = _together(test_set, skeleton, parts) if distributed.is_main() else None
+    return predictions, crops[:PICTURED]
+
+
+def _together(test_set: TestSet, skeleton: Skeleton, parts: list[tuple]) -> Predictions:
+    dataset, persons = test_set.dataset, test_set.dataset.persons
+    taken = np.concatenate([part[0] for part in parts])
+    # Batches come in an order of the loader's; the results' order is that of the persons.
+    rows, order = np.unique(taken, return_index=True)
+    if len(rows) != len(taken):
+        raise AssertionError("a person was predicted twice")
+    K = skeleton.num_joints
+    return Predictions(
+        image_ids=persons.image_ids[persons.image[rows]],
+        box_scores=persons.scores[rows],
+        areas=dataset.regions[rows].prod(1),
+        joints=np.concatenate([np.zeros((0, K, 2)), *(j for part in parts for j in part[1])])[order],
+        keypoint_scores=np.concatenate([np.zeros((0, K)), *(s for part in parts for s in part[2])])[order],
+        annotation_ids=persons.annotation_ids[rows],
+    )
+
+
+def _score(
+    cfg: CfgNode, test_set: TestSet, skeleton: Skeleton, predictions: Predictions, flip: bool
+) -> tuple[Evaluation, list[dict[str, Any]]]:
+    if test_set.heads is None:
+        sigmas = np.array(skeleton.sigmas)
+        results = to_results(predictions, sigmas, cfg.TEST.KEYPOINT_SCORE, cfg.TEST.OKS_NMS)
+        stats = keypoint_ap(test_set.annotations.content, results, sigmas)
+    else:
+        results = mpii_results(predictions)
+        rows, truth = np.array([entry["person"] for entry in results], int) - 1, test_set.heads
+        stats = pckh_stats(
+            predictions.joints, truth.joints[rows], truth.visible[rows], truth.head_sizes[rows], skeleton
+        )
+    evaluation = Evaluation(
+        protocol=test_set.protocol,
+        split=test_set.split,
+        flip=flip,
+        persons=len(predictions.joints),
+        images=len(test_set.annotations.content["images"]),
+        stats=stats,
+    )
+    return evaluation, results

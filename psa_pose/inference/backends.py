@@ -1,0 +1,186 @@
+"""What computes: PyTorch from a checkpoint, or ONNX Runtime from an exported file. Both take RGB crops."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from psa_pose.checkpoints.spec_export import KEY, ExportSpec, Facts, read_exported
+from psa_pose.codecs import Codec
+from psa_pose.errors import CheckpointError, ConfigError
+from psa_pose.export.graph import INPUT, output_names
+from psa_pose.models.fold import fold_batchnorm
+from psa_pose.models.gates import Gates, collect_gates
+from psa_pose.predict import Normalization, predict_heatmaps
+
+Answer = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+
+
+class Backend(Protocol):
+    """Crops (N, H, W, 3) uint8 RGB -> joints (N, K, 2) crop pixels, scores (N, K), and maps (N, C, h, w) if asked for.
+
+    All float32. Threads may call it at the same time.
+    """
+
+    facts: Facts
+    device: torch.device
+
+    def __call__(self, crops: np.ndarray, heatmaps: bool) -> Answer: ...
+
+    def gates(self, crops: np.ndarray) -> dict[str, Gates]:
+        """Of every PSA block, by module name; see `psa_pose.models.gates`."""
+        ...
+
+
+class TorchBackend:
+    """A network in PyTorch, prepared for answering only.
+
+    model: it is put on the device and changed. facts: of its checkpoint. flip: average with the mirrored crop.
+    dtype: what convolutions and products are computed in. fold: see `psa_pose.export.fold`. channels_last: the memory
+    format. compile: hand it to torch.compile, which takes minutes at the first call.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        facts: Facts,
+        device: torch.device,
+        flip: bool = True,
+        dtype: torch.dtype = torch.float32,
+        fold: bool = True,
+        channels_last: bool = True,
+        compile: bool = False,
+    ) -> None:
+        self.facts, self.device = facts, device
+        self._flip, self._dtype = flip, dtype
+        self._codec: Codec = facts.make_codec()
+        self._pairs = facts.make_skeleton("the checkpoint").flip_pairs
+        self._normalization = Normalization.of(facts.mean, facts.std, device, channels_last)
+        model = fold_batchnorm(model) if fold else model.eval().requires_grad_(False)
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self._model = model.to(device).to(memory_format=memory_format)
+        if dtype != torch.float32:
+            cast_products(self._model, dtype)
+        self._called: Any = torch.compile(self._model, dynamic=True) if compile else self._model
+
+    def __call__(self, crops: np.ndarray, heatmaps: bool) -> Answer:
+        maps = self.maps(crops)
+        joints, scores = self.decode(maps)
+        return joints, scores, maps.cpu().numpy() if heatmaps else None
+
+    @torch.inference_mode()
+    def maps(self, crops: np.ndarray) -> torch.Tensor:
+        """The first half of a call: maps (N, C, h, w) float32, on the device."""
+        images = self._images(crops)
+        with self._context():
+            maps = predict_heatmaps(self._called, images, self._codec, self._pairs, self._flip)
+        return maps.float()
+
+    @torch.inference_mode()
+    def decode(self, maps: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """The second half: joints (N, K, 2) crop pixels and scores (N, K)."""
+        joints, scores = self._codec.decode(maps)
+        return joints.cpu().numpy(), scores.cpu().numpy()
+
+    def gates(self, crops: np.ndarray) -> dict[str, Gates]:
+        # The hooks are put on a copy that shares the weights, so that other threads do not meet them.
+        shared = {id(t): t for t in itertools.chain(self._model.parameters(), self._model.buffers())}
+        with self._context():
+            return collect_gates(copy.deepcopy(self._model, shared), self._images(crops))
+
+    def _images(self, crops: np.ndarray) -> torch.Tensor:
+        ordered = crops if self.facts.channel_order == "rgb" else np.ascontiguousarray(crops[..., ::-1])
+        return self._normalization(torch.from_numpy(ordered))
+
+    def _context(self) -> AbstractContextManager:
+        return nullcontext() if self._dtype == torch.float32 else torch.autocast(self.device.type, self._dtype)
+
+
+def cast_products(model: nn.Module, dtype: torch.dtype) -> None:
+    """Give the layers that autocast computes in `dtype` their weights in it, which it would convert at every call."""
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            layer.to(dtype)
+
+
+class OnnxBackend:
+    """An exported file in ONNX Runtime, without PyTorch's modules.
+
+    providers: ONNX Runtime's names of what computes, the preferred first. threads: 0 takes as many as torch uses.
+    Raises ConfigError where ONNX Runtime or a provider is missing, CheckpointError for a file that does not fit.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(
+        self, path: str | Path, providers: Sequence[str] = ("CPUExecutionProvider",), threads: int = 0
+    ) -> None:
+        self._session = open_session(_read(path), path, providers, threads)
+        self.exported = _stated(self._session, path)
+        self.facts = self.exported.facts
+        self._codec: Codec = self.facts.make_codec()
+
+    def __call__(self, crops: np.ndarray, heatmaps: bool) -> Answer:
+        if not self.exported.keypoints:
+            maps = self._session.run(["maps"], {INPUT: crops})[0]
+            joints, scores = (answer.numpy() for answer in self._codec.decode(torch.from_numpy(maps)))
+            return joints, scores, maps if heatmaps else None
+        names = output_names(True)[: 3 if heatmaps else 2]
+        joints, scores, *rest = self._session.run(names, {INPUT: crops})
+        return joints, scores, rest[0] if rest else None
+
+    def gates(self, crops: np.ndarray) -> dict[str, Gates]:
+        raise ConfigError("an exported file does not show its gates; use PoseEstimator.from_checkpoint")
+
+
+def open_session(data: bytes, source: object, providers: Sequence[str], threads: int = 0) -> Any:
+    """An ONNX Runtime session of a file's bytes. Threads sleep while they wait, as the tools ask of torch's."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ConfigError("ONNX Runtime is not installed; install it with: pip install onnxruntime") from None
+    missing = [name for name in providers if name not in onnxruntime.get_available_providers()]
+    if missing:
+        there = ", ".join(onnxruntime.get_available_providers())
+        raise ConfigError(f"ONNX Runtime has no provider {missing[0]!r} here; choose from {there}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=list(providers))
+    # Each of its errors is a class of its own, and all of them are plain exceptions.
+    except Exception as error:
+        first = " ".join(str(error).split())[:120]
+        raise CheckpointError(
+            f"{source} is damaged or not an ONNX file ({first}); export the checkpoint again with tools/export.py"
+        ) from None
+
+
+def _read(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"file {path} cannot be read: {error.strerror}; check the path") from None
+
+
+def _stated(session: Any, path: str | Path) -> ExportSpec:
+    """What the file says of itself, compared with its graph."""
+    stated = session.get_modelmeta().custom_metadata_map.get(KEY)
+    if stated is None:
+        raise CheckpointError(f"{path} is an ONNX file, but not one that tools/export.py wrote; export a checkpoint")
+    exported = read_exported(stated, path)
+    width, height = exported.facts.input_size
+    inputs = [(one.name, one.shape[1:], one.type) for one in session.get_inputs()]
+    outputs = [one.name for one in session.get_outputs()]
+    if inputs != [(INPUT, [height, width, 3], "tensor(uint8)")] or outputs != output_names(exported.keypoints):
+        raise CheckpointError(f"the graph in {path} is not what the file says it is; export the checkpoint again")
+    return exported

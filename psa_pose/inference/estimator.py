@@ -1,0 +1,171 @@
+"""`PoseEstimator`: pictures and person boxes in, people out, whatever computes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from psa_pose.checkpoints.spec_export import read_trained
+from psa_pose.errors import DataError
+from psa_pose.geometry import box_to_region, crop_matrix, warp
+from psa_pose.inference.backends import Backend, OnnxBackend, TorchBackend
+from psa_pose.inference.inputs import as_pixels, check_boxes, check_dtype, check_scores, choose_device
+from psa_pose.metrics.oks import instance_scores
+from psa_pose.models.gates import Gates
+from psa_pose.predict import crop_to_image
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """One person: box (4,) float64 x, y, width, height and keypoints (K, 3) float64 x, y, score, in image pixels.
+
+    score: the box's times the mean of the keypoints' scores above TEST.KEYPOINT_SCORE, as in COCO's evaluation.
+    heatmaps: (C, h, w) float32, the network's answer for the crop, where it was asked for.
+    """
+
+    box: np.ndarray
+    keypoints: np.ndarray
+    score: float
+    heatmaps: np.ndarray | None = None
+
+
+class PoseEstimator:
+    """Pictures and person boxes in, people out. Any number of threads may call one estimator at the same time."""
+
+    def __init__(self, network: Backend) -> None:
+        self.skeleton = network.facts.make_skeleton("the network")
+        self.device = network.device
+        self._network, self._facts = network, network.facts
+        self._grid = network.facts.make_codec().grid
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | Path,
+        device: str | torch.device = "auto",
+        flip: bool = True,
+        dtype: torch.dtype = torch.float32,
+        fold: bool = True,
+        channels_last: bool | None = None,
+        compile: bool = False,
+    ) -> PoseEstimator:
+        """From what tools/train.py or scripts/convert_checkpoint.py wrote (.pt or .safetensors), and nothing else.
+
+        device: "auto" (a GPU if there is one), or torch's word for one. flip: average with the mirrored crop.
+        dtype: what the network computes in, float32, bfloat16, or on a GPU float16.
+        fold: BatchNorm is folded into the convolutions: the same answers up to rounding, in less time. channels_last:
+        the order in which features are kept; None takes True on a CPU, where it is faster, and elsewhere what the
+        network was trained with. compile: torch.compile, with whatever it needs; the first calls take minutes.
+        Raises CheckpointError for an unfit file, ConfigError for what the device cannot do.
+        """
+        model, facts = read_trained(path)
+        where = choose_device(device)
+        check_dtype(dtype, where)
+        last = channels_last if channels_last is not None else facts.channels_last or where.type == "cpu"
+        return cls(TorchBackend(model, facts, where, flip, dtype, fold, last, compile))
+
+    @classmethod
+    def from_onnx(
+        cls, path: str | Path, providers: Sequence[str] = ("CPUExecutionProvider",), threads: int = 0
+    ) -> PoseEstimator:
+        """From a file that tools/export.py wrote as ONNX, computed by ONNX Runtime; it says whether it flips.
+
+        providers: ONNX Runtime's names of what computes, the preferred first. threads: 0 takes as many as torch uses.
+        Raises CheckpointError for an unfit file, ConfigError where ONNX Runtime or a provider is not installed.
+        """
+        return cls(OnnxBackend(path, providers, threads))
+
+    def __call__(
+        self,
+        image: Any,
+        boxes: ArrayLike | None = None,
+        box_scores: ArrayLike | None = None,
+        heatmaps: bool = False,
+        batch_size: int = 32,
+    ) -> list[Person]:
+        """The people in a picture, one per box and in the boxes' order.
+
+        image: a path; a PIL image; or uint8 pixels (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey. EXIF rotation is
+        ignored, as in the evaluation. boxes: (N, 4) x, y, width, height in image pixels, they may reach over the
+        border; None takes the whole picture as one person's box. box_scores: (N,), 1 by default. heatmaps: keep them.
+        batch_size: persons that the network sees at once.
+        Raises DataError for a picture that cannot be read, or a box that is not finite, empty or outside the picture.
+        """
+        return self.batch([image], [boxes], [box_scores], heatmaps, batch_size)[0]
+
+    def batch(
+        self,
+        images: Sequence[Any],
+        boxes: Sequence[ArrayLike | None] | None = None,
+        box_scores: Sequence[ArrayLike | None] | None = None,
+        heatmaps: bool = False,
+        batch_size: int = 32,
+    ) -> list[list[Person]]:
+        """As a call, for M pictures: their persons share batches, and each picture is read once. A list per picture."""
+        boxes = [None] * len(images) if boxes is None else boxes
+        box_scores = [None] * len(images) if box_scores is None else box_scores
+        if not len(images) == len(boxes) == len(box_scores) or batch_size < 1:
+            raise DataError(
+                f"{len(images)} images with {len(boxes)} lists of boxes and {len(box_scores)} of scores, batches of "
+                f"{batch_size}; give one list of each per image, and batches of 1 or more"
+            )
+        people: list[list[Person]] = [[] for _ in images]
+        views = itertools.chain.from_iterable(
+            self._views(number, *given) for number, given in enumerate(zip(images, boxes, box_scores, strict=True))
+        )
+        while chunk := list(itertools.islice(views, batch_size)):
+            for one, person in zip(chunk, self._predict(chunk, heatmaps), strict=True):
+                people[one.number].append(person)
+        return people
+
+    def gates(self, image: Any, boxes: ArrayLike | None = None) -> dict[str, Gates]:
+        """The gates of every PSA block for the picture's N boxes, by module name in the network's order.
+
+        Each: channel gate (N, C, 1, 1) and spatial gate (N, 1, h, w), None where the block has none. Not mirrored.
+        """
+        views = list(self._views(0, image, boxes, None))
+        return self._network.gates(_crops(views)) if views else {}
+
+    def _views(self, number: int, image: Any, boxes: ArrayLike | None, box_scores: ArrayLike | None) -> Iterator[_Crop]:
+        """The crops of one picture, cut as they are asked for."""
+        pixels = as_pixels(image)
+        checked = check_boxes(boxes, pixels.shape[1], pixels.shape[0])
+        scores = check_scores(box_scores, len(checked))
+        width, height = self._facts.input_size
+        centers, regions = box_to_region(checked, width / height, self._facts.padding)
+        for box, score, center, region in zip(checked, scores, centers, regions, strict=True):
+            matrix = crop_matrix(center, region, 0.0, (width, height), self._grid)
+            yield _Crop(number, box, score, matrix, warp(pixels, matrix, (width, height)))
+
+    def _predict(self, views: list[_Crop], heatmaps: bool) -> list[Person]:
+        crop_joints, scores, maps = self._network(_crops(views), heatmaps)
+        matrices = torch.from_numpy(np.stack([view.matrix for view in views]))
+        joints = crop_to_image(torch.from_numpy(crop_joints), matrices).numpy()
+        certainty = scores.astype(float)
+        found = instance_scores(np.array([v.score for v in views]), certainty, self._facts.keypoint_score)
+        keypoints = np.concatenate([joints, certainty[..., None]], axis=2)
+        kept: Sequence[np.ndarray | None] = [None] * len(views) if maps is None else [m.copy() for m in maps]
+        rows = zip(views, keypoints, found.tolist(), kept, strict=True)
+        return [Person(view.box.copy(), points.copy(), score, map_) for view, points, score, map_ in rows]
+
+
+@dataclass(frozen=True, eq=False)
+class _Crop:
+    """A person's crop (H, W, 3) uint8 RGB; number: of the picture that it was cut from."""
+
+    number: int
+    box: np.ndarray
+    score: float
+    matrix: np.ndarray
+    pixels: np.ndarray
+
+
+def _crops(views: list[_Crop]) -> np.ndarray:
+    return np.stack([view.pixels for view in views])

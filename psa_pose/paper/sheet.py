@@ -1,0 +1,63 @@
+"""A table with its notes as Markdown, and as one HTML page that fetches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+from psa_pose.evaluation.page import STYLE
+from psa_pose.tables import markdown_table
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """warning: above the table, "" for none. legend and notes: below it. details: of a second table, if it has rows."""
+
+    title: str
+    warning: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    legend: str
+    notes: Sequence[str]
+    details_header: Sequence[str] = ()
+    details: Sequence[Sequence[str]] = field(default_factory=list)
+
+
+DETAILS = "All statistics, percent"
+
+
+def markdown(sheet: Sheet) -> str:
+    """The sheet as Markdown, a section of the second level."""
+    parts = [f"## {sheet.title}"]
+    parts += [f"**{sheet.warning}**"] if sheet.warning else []
+    parts += [markdown_table(sheet.header, sheet.rows), sheet.legend.replace("*", "\\*").replace("~", "\\~")]
+    parts += ["\n".join(f"- {note}" for note in sheet.notes)] if sheet.notes else []
+    parts += [f"### {DETAILS}\n\n{markdown_table(sheet.details_header, sheet.details)}"] if sheet.details else []
+    return "\n\n".join(parts) + "\n"
+
+
+def page(sheet: Sheet) -> str:
+    """The sheet as an HTML page."""
+    notes = "".join(f"<li>{escape(note)}</li>" for note in sheet.notes)
+    body = [
+        f"<h1>{escape(sheet.title)}</h1>",
+        f"<p><b>{escape(sheet.warning)}</b></p>" if sheet.warning else "",
+        _html_table(sheet.header, sheet.rows),
+        f"<p class='note'>{escape(sheet.legend)}</p>",
+        f"<ul class='note'>{notes}</ul>" if notes else "",
+        f"<h2>{DETAILS}</h2>{_html_table(sheet.details_header, sheet.details)}" if sheet.details else "",
+    ]
+    head = (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"<title>{escape(sheet.title)}</title><style>{STYLE}body{{max-width:90rem}}</style></head><body>"
+    )
+    return "\n".join([head, *filter(None, body), "</body></html>"])
+
+
+def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    return f"<div class='wide'><table>{line(header, 'th')}{''.join(line(row, 'td') for row in rows)}</table></div>"

@@ -1,0 +1,1 @@
+"""Training: one loop for every device, number of processes and task; exact resume."""

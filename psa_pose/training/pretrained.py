@@ -1,0 +1,37 @@
+"""Weights that others trained: the start of a training run, or a whole network to test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import nn
+from yacs.config import CfgNode
+
+from psa_pose.checkpoints.download import imagenet_resnet
+from psa_pose.checkpoints.layouts import load_source, read_weights
+from psa_pose.errors import CheckpointError
+
+
+def load_pretrained(cfg: CfgNode, model: nn.Module, info: Callable[[str], None]) -> None:
+    """Start the model from MODEL.PRETRAINED, if it names something, and say what was taken and what was not.
+
+    Raises CheckpointError for a file that is missing, unknown, or of another network.
+    """
+    if not cfg.MODEL.PRETRAINED:
+        return
+    path = imagenet_resnet(cfg.MODEL.DEPTH) if cfg.MODEL.PRETRAINED == "imagenet" else Path(cfg.MODEL.PRETRAINED)
+    if not path.exists():
+        raise CheckpointError(
+            f"MODEL.PRETRAINED {path} is not there; data/README.md says where published weights come from, or write "
+            "MODEL.PRETRAINED '' to train without"
+        )
+    source = read_weights(path)
+    info(source.report)
+    info(load_source(model, source, attention_may_miss=True))
+    if source.channel_order != cfg.INPUT.CHANNEL_ORDER:
+        # As the published SimpleBaseline was trained: from RGB weights, on BGR images.
+        info(
+            f"note: {path} was trained on {source.channel_order} images, this run reads {cfg.INPUT.CHANNEL_ORDER}: "
+            "INPUT.CHANNEL_ORDER decides"
+        )

@@ -1,0 +1,157 @@
+"""The complexity columns of the paper's tables: recomputed, printed, and explained where they differ."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from psa_pose.config import load_config
+from psa_pose.errors import ConfigError
+from psa_pose.models.complexity import GI, Complexity, config_complexity
+from psa_pose.paper.complexity import complexity_row, format_rows, mismatches, read_table, table_rows
+
+ROOT = Path(__file__).parents[2]
+
+# Config -> parameters in millions and multiply-adds / 2^30, recomputed with the official networks and released modules.
+RECOMPUTED = {
+    "simple_baseline_r50_256x192": (34.000, 8.991),
+    "simple_baseline_r101_256x192": (52.992, 12.378),
+    "simple_baseline_r152_256x192": (68.635, 15.765),
+    "hrnet_w32_256x192": (28.536, 7.120),
+    "hrnet_w48_256x192": (63.596, 14.614),
+    "simple_baseline_r50_384x288": (34.000, 20.230),
+    "simple_baseline_r50_384x288_psa_s": (36.131, 20.866),
+    "simple_baseline_r50_384x288_psa_channel": (35.261, 20.445),
+    "simple_baseline_r50_384x288_psa_spatial": (35.257, 20.652),
+    "simple_baseline_r50_384x288_psa_p": (36.518, 20.866),
+    "simple_baseline_r50_384x288_psa_s_plain": (36.518, 20.866),
+    "simple_baseline_r152_384x288": (68.635, 35.470),
+    "simple_baseline_r152_384x288_psa_p": (75.226, 37.456),
+    "hrnet_w32_384x288": (28.536, 16.020),
+    "hrnet_w32_384x288_psa_p": (31.364, 17.061),
+    "hrnet_w48_384x288": (63.596, 32.882),
+    "hrnet_w48_384x288_psa_p": (69.951, 35.214),
+    "udp_w48_256x192_psa_p": (69.984, 15.723),
+    "udp_w48_384x288_psa_p": (69.984, 35.374),
+    "udp_w48_384x288_psa_s": (69.009, 35.373),
+}
+
+# Config -> the same of those that were not recomputed elsewhere, as they are here.
+COUNTED = {
+    "cpn_r50_256x192": (27.009, 6.152),
+    "cpn_r50_256x192_ohkm": (27.009, 6.152),
+    "dark_w32_256x192": (28.536, 7.120),
+    "dark_w48_384x288": (63.596, 32.882),
+    "hourglass_256x192": (23.661, 14.303),
+    "simple_baseline_r101_384x288": (52.992, 27.850),
+    "simple_baseline_r50_384x288_cbam": (34.320, 20.234),
+    "simple_baseline_r50_384x288_dual": (35.576, 20.758),
+    "simple_baseline_r50_384x288_efficient": (36.524, 21.074),
+    "simple_baseline_r50_384x288_global_context": (34.323, 20.233),
+    "simple_baseline_r50_384x288_non_local": (36.524, 21.074),
+    "simple_baseline_r50_384x288_squeeze_excitation": (34.161, 20.230),
+    "udp_w48_256x192": (63.596, 14.614),
+    "udp_w48_384x288": (63.596, 32.882),
+}
+# Like-for-like configs: other weights to start from, or another form of the spatial gate, change neither figure.
+SAME = ("_scratch", "_imagenet", "_fig2")
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return {number: table_rows(read_table(number, ROOT), root=ROOT) for number in ("1", "2", "4", "6")}
+
+
+def test_figures_of_every_config_are_the_recomputed_ones(rows):
+    counted = {}
+    for table in rows.values():
+        for row in table:
+            counted[network(ROOT / row["config"])] = (row["params"], row["macs"])
+    golden = RECOMPUTED | COUNTED
+    for path in sorted((ROOT / "configs/coco").glob("*.yaml")):
+        if path.stem in ("paper_tables", "published"):
+            continue
+        if network(path) not in counted:
+            complexity = config_complexity(load_config(path))
+            counted[network(path)] = (complexity.params, complexity.macs)
+        suffix = next((end for end in SAME if path.stem.endswith(end)), "")
+        millions, gi = golden[path.stem.removesuffix(suffix)]
+        params, macs = counted[network(path)]
+        assert params / 1e6 == pytest.approx(millions, abs=0.00051), path.stem
+        assert macs / GI == pytest.approx(gi, abs=0.00051), path.stem
+
+
+def network(path):
+    """What of a config decides its figures: to count each network once."""
+    cfg = load_config(path).clone()
+    cfg.defrost()
+    cfg.MODEL.PRETRAINED = ""
+    return f"{cfg.MODEL} {cfg.INPUT.SIZE} {cfg.CODEC.NAME == 'udp_offset'}"
+
+
+def test_every_printed_figure_is_reproduced_or_explained(rows):
+    wrong = [(n, row["name"], mismatches(row)) for n, table in rows.items() for row in table if mismatches(row)]
+    assert all(row["note"] for table in rows.values() for row in table if mismatches(row))
+    assert [row for row in wrong if row[0] == "2"] == [
+        ("2", "SimpleBaseline R50", ["Flops"]),
+        ("2", "SimpleBaseline R152", ["Flops"]),
+    ]
+    assert [row for row in wrong if row[0] == "6"] == [("6", "SimpleBaseline R50", ["Flops"])]
+    assert {name: what for n, name, what in wrong if "PSA" in name} == {
+        "UDP W48 + PSA(p) 256x192": ["mPara"],
+        "UDP W48 + PSA(p) 384x288": ["mPara"],
+        "UDP W48 + PSA(s) 384x288": ["mPara"],
+    }
+
+
+def test_psa_as_executed_costs_almost_nothing(rows):
+    plain, *others = rows["6"]
+    added = {row["name"]: row["macs_reassociated"] / plain["macs"] - 1 for row in others}
+    assert 0 < added["PSA(p)"] < 0.001
+    assert added["NL"] > 0.5
+
+
+def test_mark_and_note():
+    right = complexity_row(
+        "a", Path("a.yaml"), Complexity(34_000_000, 20 * GI, 20 * GI), {"mPara": 34.0, "Flops": 20.0}
+    )
+    wrong = complexity_row("b", Path("b.yaml"), Complexity(34_060_000, 20 * GI, 20 * GI), {"mPara": 34.0}, "a reason")
+    assert (mismatches(right), mismatches(wrong)) == ([], ["mPara"])
+    text = format_rows([right, wrong])
+    assert "34.0*" in text
+    assert "20.0*" not in text
+    assert "(1) b: a reason" in text
+
+
+def test_unknown_table_and_wrong_place(tmp_path):
+    with pytest.raises(ConfigError, match=r"'3'.*1, 2, 4, 6"):
+        read_table("3", ROOT)
+    with pytest.raises(ConfigError, match="run the tool from the repository"):
+        read_table("2", tmp_path)
+
+
+def run_tool(tool, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", [tool, *map(str, arguments)])
+    runpy.run_path(str(ROOT / "tools" / tool), run_name="__main__")
+
+
+def test_the_command_prints_and_writes_rows(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run_tool("complexity.py", monkeypatch, "--table", "6", "--json", "rows.json")
+    assert "36.518" in capsys.readouterr().out
+    written = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["name"] for row in written][:2] == ["SimpleBaseline R50", "A^ch"]
+    assert written[3].keys() >= {"name", "config", "params", "macs", "macs_reassociated", "printed", "note"}
+    assert written[3]["printed"]["Flops"] == 20.9
+
+
+def test_the_command_takes_a_config_and_measures_it(tmp_path, monkeypatch, capsys):
+    config = ROOT / "configs/synthetic/quickstart.yaml"
+    arguments = ("--measure", "--batch", 1, "--rounds", 1, "--json", tmp_path / "r.json", "MODEL.WIDTH", "8")
+    run_tool("complexity.py", monkeypatch, "--cfg", config, *arguments)
+    assert "MiB" in capsys.readouterr().out
+    (row,) = json.loads((tmp_path / "r.json").read_text())
+    assert row["time_ms"] > 0
+    assert 0.1 < row["memory_mib"] < 20
