@@ -22,6 +22,7 @@ FLOORS = (
     ("export", "inference"),
     ("task",),
     ("training", "evaluation"),
+    ("segmentation",),
     ("tasks",),
     ("dataset_tools", "benchmark", "paper"),
 )

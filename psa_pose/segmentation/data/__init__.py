@@ -1,0 +1,1 @@
+"""Pictures with label maps: the readers of each layout, joint augmentation, batches."""

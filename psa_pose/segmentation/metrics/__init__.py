@@ -1,0 +1,1 @@
+"""Label maps in, numbers out: IoU, accuracies, Cityscapes' scores, boundary IoU, intervals."""

@@ -1,0 +1,91 @@
+"""Counts of pixels by label and prediction, and what follows from them: IoU and accuracies.
+
+A set has one confusion matrix, summed over images and processes, so its figures are the same for any number of these.
+For intervals over images three counts per class are enough: right, labelled and predicted pixels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from psa_pose.errors import DataError
+from psa_pose.segmentation.classes import IGNORE
+
+STATS = (
+    "miou",
+    "miou_absent_is_zero",
+    "pixel_accuracy",
+    "mean_accuracy",
+    "mean_accuracy_absent_is_zero",
+    "frequency_weighted_iou",
+)
+"""The summary of a set, 0 to 1.
+
+miou: over the classes that occur in a label or a prediction (VainF, NVIDIA, Cityscapes' scripts).
+miou_absent_is_zero: over all classes, those that occur nowhere count as 0 (HRNet). The mean accuracies are over the
+labelled classes and over all classes in the same way.
+"""
+
+
+def confusion_matrices(labels: Tensor, predictions: Tensor, classes: int) -> Tensor:
+    """(B, C, C) int64, rows: label, columns: prediction; one matrix for each image, on the images' device.
+
+    labels, predictions: (B, H, W) integers; labels of 255 do not count. Raises DataError for a label or a prediction
+    that is no class.
+    """
+    if labels.shape != predictions.shape:
+        raise DataError(
+            f"a prediction of shape {tuple(predictions.shape)} has a label map of shape {tuple(labels.shape)}; "
+            "predict at the label's size"
+        )
+    counts = labels != IGNORE
+    label, prediction = labels[counts].long(), predictions[counts].long()
+    image = torch.arange(len(labels), device=labels.device)[:, None, None].expand_as(labels)[counts]
+    for what, values in (("label", label), ("prediction", prediction)):
+        if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < classes:
+            raise DataError(f"a {what} is outside the {classes} classes (0 to {classes - 1}); use the right class list")
+    cells = (image * classes + label) * classes + prediction
+    return torch.bincount(cells, minlength=len(labels) * classes**2).view(len(labels), classes, classes)
+
+
+def class_counts(confusion: np.ndarray) -> np.ndarray:
+    """Confusion matrices (..., C, C) -> (..., 3, C): right, labelled and predicted pixels of each class."""
+    right = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return np.stack([right, confusion.sum(-1), confusion.sum(-2)], axis=-2)
+
+
+def class_iou(counts: np.ndarray) -> np.ndarray:
+    """Counts (..., 3, C) -> (..., C) IoU, NaN where a class is neither in a label nor in a prediction."""
+    right, labelled, predicted = (counts[..., i, :].astype(float) for i in range(3))
+    return _ratio(right, labelled + predicted - right)
+
+
+def class_accuracy(counts: np.ndarray) -> np.ndarray:
+    """Counts (..., 3, C) -> (..., C): the share of a class's pixels that are right, NaN where it has none."""
+    return _ratio(counts[..., 0, :].astype(float), counts[..., 1, :])
+
+
+def summary(counts: np.ndarray) -> np.ndarray:
+    """Counts (..., 3, C) -> STATS (..., 6), 0 to 1, NaN where nothing is labelled."""
+    iou, accuracy = class_iou(counts), class_accuracy(counts)
+    labelled = counts[..., 1, :].astype(float)
+    total = labelled.sum(-1)
+    weighted = np.where(labelled > 0, np.nan_to_num(iou), 0) * labelled
+    figures = [
+        *(_mean_of_defined(iou), np.nan_to_num(iou).mean(-1)),
+        _ratio(counts[..., 0, :].sum(-1).astype(float), total),
+        *(_mean_of_defined(accuracy), np.nan_to_num(accuracy).mean(-1)),
+        _ratio(weighted.sum(-1), total),
+    ]
+    return np.where(total[..., None] > 0, np.stack(figures, -1), np.nan)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=np.asarray(whole) > 0)
+
+
+def _mean_of_defined(values: np.ndarray) -> np.ndarray:
+    """The mean over the last axis of what is not NaN."""
+    return _ratio(np.nan_to_num(values).sum(-1), (~np.isnan(values)).sum(-1))
