@@ -5,6 +5,7 @@ Everything that depends on what the joints mean (flipping, drawing, OKS, half-bo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -121,6 +122,50 @@ def make_skeleton(values: Mapping[str, Any], source: str) -> Skeleton:
         sigmas=sigmas,
         upper_body=_words(values.get("upper_body", []), "upper_body", source),
     )
+
+
+def mirror_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs (left name, right name) of the names that differ by their side alone, in the order of the left ones.
+
+    The side is a word, or a part of one: left_eye, "Left Eye", leftKnee, leftear, wrist_left; or it is the letter
+    l or r by itself: LElbow, hip.l, r_hand. Case and separators do not count.
+    """
+    found: dict[tuple[str, ...], dict[bool, str]] = {}
+    for name in names:
+        side = _side(name)
+        if side:
+            found.setdefault(side[1], {}).setdefault(side[0], name)
+    pairs = {pair[True]: pair[False] for pair in found.values() if len(pair) == 2}
+    return [(name, pairs[name]) for name in names if name in pairs]
+
+
+def unpaired_sides(names: Sequence[str]) -> list[str]:
+    """The names with a side that `mirror_pairs` leaves without a partner.
+
+    The letters l and r count as sides only where they make a pair: L1 to L5 are vertebrae.
+    """
+    paired = {name for pair in mirror_pairs(names) for name in pair}
+    letters = any(not re.search("left|right", name, re.IGNORECASE) for name in paired)
+    pattern = r"\b(left|right)" if not letters else r"\b(left|right|[lr]\b)"
+    return [n for n in names if n not in paired and re.search(pattern, " ".join(_words_of(n)))]
+
+
+def _side(name: str) -> tuple[bool, tuple[str, ...]] | None:
+    """Whether a name is of the left side, and its other words; None where it has no side."""
+    words = _words_of(name)
+    for pattern in ("(.*?)(left|right)(.*)", "()(l|r)()"):
+        for i, word in enumerate(words):
+            match = re.fullmatch(pattern, word)
+            if match:
+                before, side, after = match.groups()
+                rest = [*words[:i], before, after, *words[i + 1 :]]
+                return side in ("left", "l"), tuple(filter(None, rest))
+    return None
+
+
+def _words_of(name: str) -> list[str]:
+    """The lower-case words of a name, divided by separators and by capitals: LElbow is l, elbow."""
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+", name)]
 
 
 def _mirrored(names: Sequence[str], source: str) -> tuple[tuple[str, str], ...]:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from psa_pose.data.augment import half_body_joints
 from psa_pose.errors import DataError
-from psa_pose.skeleton import COCO, DEFAULT_SIGMA, MPII, make_skeleton
+from psa_pose.skeleton import COCO, DEFAULT_SIGMA, MPII, make_skeleton, mirror_pairs, unpaired_sides
 
 words = st.sampled_from(["a", "b", "left_a", "right_a", "\n", "", 1, None])
 anything = st.recursive(words | st.floats() | st.integers(), lambda v: st.lists(v, max_size=4), max_leaves=9)
@@ -89,3 +89,37 @@ def test_whatever_stands_in_a_file(names, rest):
     except DataError as error:
         said = str(error)
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("left_eye", "right_eye"),
+        ("Left Eye", "Right Eye"),
+        ("LElbow", "RElbow"),
+        ("wrist_left", "wrist_right"),
+        ("hip.l", "hip.r"),
+        ("leftKnee", "rightKnee"),
+        ("leftear", "rightear"),
+        ("topleftcorner", "toprightcorner"),
+        ("LEFT-HAND", "RIGHT-HAND"),
+        ("L1A", "R1A"),
+        ("earLeft", "right ear"),
+    ],
+)
+def test_mirror_pairs_in_the_usual_spellings(left, right):
+    assert mirror_pairs(["bright", right, "nose", left, "L5"]) == [(left, right)]
+    assert unpaired_sides([right, left, "bright", "nose"]) == []
+
+
+def test_mirror_pairs_of_published_skeletons():
+    for skeleton in (COCO, MPII):
+        assert set(mirror_pairs(skeleton.names)) == set(skeleton.flip)
+        assert unpaired_sides(skeleton.names) == []
+
+
+def test_sides_without_a_partner():
+    assert unpaired_sides(["left_hand", "head", "rightFoot"]) == ["left_hand", "rightFoot"]
+    assert unpaired_sides(["L1", "L2", "sacrum"]) == []
+    assert unpaired_sides(["hip.l", "hip.r", "knee.l"]) == ["knee.l"]
+    assert mirror_pairs(["left_eye", "eye_left", "right_eye"]) == [("left_eye", "right_eye")]
