@@ -33,8 +33,8 @@ class Interrupted(PsaPoseError):
         self.status = 128 + signal_number
 
 
-def closest(word: str, valid: Iterable[str]) -> str:
+def closest(word: object, valid: Iterable[object]) -> str:
     """The end of an error's sentence: the valid word nearest to a mistyped one, and all of them."""
-    valid = sorted(valid)
-    near = difflib.get_close_matches(str(word), valid, n=1, cutoff=0.0)
-    return f"did you mean {near[0]!r}? Valid: {', '.join(valid)}"
+    words = {str(one): one for one in valid}
+    near = difflib.get_close_matches(str(word), sorted(words), n=1, cutoff=0.0)
+    return f"did you mean {words[near[0]]!r}? Valid: {', '.join(one or repr(one) for one in words)}"

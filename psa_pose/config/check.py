@@ -7,24 +7,9 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from psa_pose.errors import ConfigError
-
-_CHOICES = {
-    "DEVICE": ("auto", "cpu", "cuda"),
-    "DATASET.ON_ERROR": ("raise", "skip"),
-    "DATASET.FORMAT": ("coco", "mpii"),
-    "INPUT.CHANNEL_ORDER": ("rgb", "bgr"),
-    "MODEL.NAME": ("simple_baseline", "hrnet", "hourglass", "cpn"),
-    "MODEL.DEPTH": (18, 34, 50, 101, 152),
-    "MODEL.ATTENTION.WHERE": ("all", "basic"),
-    "MODEL.ATTENTION.SPATIAL": ("", "eq3", "fig2", "released"),
-    "CODEC.NAME": ("standard", "dark", "udp_gaussian", "udp_offset"),
-    "TRAIN.PRECISION": ("fp32", "bf16", "fp16"),
-    "TEST.PRECISION": ("fp32", "bf16", "fp16"),
-    "TRAIN.SCHEDULE.NAME": ("multistep", "cosine"),
-    "TRAIN.OPTIMIZER.NAME": ("adam", "adamw", "sgd"),
-    "TEST.BOXES": ("auto", "ground_truth", "detector"),
-}
+from psa_pose.config.choices import CHOICES
+from psa_pose.config.defaults import default_config
+from psa_pose.errors import ConfigError, closest
 
 # Key, least and greatest value.
 _RANGES = {
@@ -38,6 +23,7 @@ _RANGES = {
     "CODEC.BLUR": (0, 101),
     "TRAIN.BATCH_SIZE": (1, 100_000),
     "TRAIN.EPOCHS": (1, 1_000_000),
+    "TRAIN.STEPS": (0, 1_000_000_000),
     "TRAIN.EVAL_EVERY": (1, 1_000_000),
     "TRAIN.LOG_EVERY": (1, 1_000_000),
     "TRAIN.SAVE_EVERY": (0, 1_000_000),
@@ -51,6 +37,7 @@ _RANGES = {
     "TRAIN.OPTIMIZER.WEIGHT_DECAY": (0, 1e3),
     "TRAIN.OPTIMIZER.MOMENTUM": (0, 1),
     "TRAIN.SCHEDULE.GAMMA": (0, 1),
+    "TRAIN.SCHEDULE.POWER": (0, 10),
     "TRAIN.SCHEDULE.WARMUP_STEPS": (0, 1_000_000_000),
     "AUGMENT.SCALE": (0, 0.95),
     "AUGMENT.ROTATION": (0, 180),
@@ -68,9 +55,9 @@ _RANGES = {
 
 def check_config(config: CfgNode) -> None:
     """Raise ConfigError for the first value out of range or pair of keys that contradict each other."""
-    for key, choices in _CHOICES.items():
+    for key, choices in CHOICES.items():
         if _get(config, key) not in choices:
-            raise ConfigError(f"{key} is {_get(config, key)!r}; choose one of {', '.join(map(repr, choices))}")
+            raise ConfigError(f"{key} is {_get(config, key)!r}; {closest(_get(config, key), choices)}")
     for key, (low, high) in _RANGES.items():
         value = _get(config, key)
         if not (math.isfinite(value) and low <= value <= high):
@@ -93,19 +80,18 @@ def _get(config: CfgNode, key: str) -> Any:
 
 
 def _check_sizes(config: CfgNode) -> None:
-    for key in ("SIZE", "HEATMAP_SIZE"):
-        size = config.INPUT[key]
-        if len(size) != 2 or min(size) < 1 or max(size) > 4096:
-            raise ConfigError(f"INPUT.{key} is {list(size)}; give [width, height] in pixels, from 1 to 4096")
-    width, height = config.INPUT.SIZE
+    size = config.INPUT.SIZE
+    if len(size) != 2 or min(size) < 1 or max(size) > 4096:
+        raise ConfigError(f"INPUT.SIZE is {list(size)}; give [width, height] in pixels, from 1 to 4096")
+    width, height = size
     if width % 32 or height % 32:
         raise ConfigError(f"INPUT.SIZE is {[width, height]}; the networks halve it five times: use multiples of 32")
     if config.MODEL.NAME == "hourglass" and (width % 64 or height % 64):
         raise ConfigError(f"INPUT.SIZE is {[width, height]}; 'hourglass' halves it six times: use multiples of 64")
-    if tuple(config.INPUT.HEATMAP_SIZE) != (width // 4, height // 4):
+    if config.INPUT.HEATMAP_SIZE not in ((0, 0), quarter(size)):
         raise ConfigError(
             f"INPUT.HEATMAP_SIZE is {list(config.INPUT.HEATMAP_SIZE)} but the networks give a quarter of INPUT.SIZE "
-            f"{[width, height]}; write INPUT.HEATMAP_SIZE {[width // 4, height // 4]}".replace("'", "")
+            f"{[width, height]}; write INPUT.HEATMAP_SIZE [0, 0], which takes {list(quarter(size))}"
         )
     for key in ("MEAN", "STD"):
         if len(config.INPUT[key]) != 3 or not all(map(math.isfinite, config.INPUT[key])):
@@ -116,7 +102,18 @@ def _check_sizes(config: CfgNode) -> None:
         raise ConfigError(f"INPUT.STD is {list(config.INPUT.STD)}; a standard deviation is above 0")
 
 
+def quarter(size: tuple[int, int]) -> tuple[int, int]:
+    """The size of the heatmaps that a network gives for an input, both (width, height) in pixels."""
+    return size[0] // 4, size[1] // 4
+
+
 def _check_schedule(config: CfgNode) -> None:
+    default = default_config().TRAIN.EPOCHS
+    if config.TRAIN.STEPS and default != config.TRAIN.EPOCHS:
+        raise ConfigError(
+            f"TRAIN.STEPS is {config.TRAIN.STEPS} and TRAIN.EPOCHS is {config.TRAIN.EPOCHS}, but a run has one length; "
+            f"write TRAIN.STEPS 0 to count epochs, or leave TRAIN.EPOCHS at its default {default} to count steps"
+        )
     milestones = config.TRAIN.SCHEDULE.MILESTONES
     if list(milestones) != sorted(set(milestones)) or min(milestones, default=1) < 1:
         raise ConfigError(f"TRAIN.SCHEDULE.MILESTONES is {list(milestones)}; give rising epoch numbers from 1")

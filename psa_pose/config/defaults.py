@@ -8,6 +8,8 @@ from yacs.config import CfgNode as Node
 def default_config() -> Node:
     """A fresh, unfrozen config that holds every key. The defaults are those of HRNet-W32 on COCO, 256x192."""
     c = Node()
+    # What is learned: "pose", the keypoints of persons.
+    c.TASK = "pose"
     # Where checkpoints, log, metrics, pictures and results go; {config} is the name of the config file.
     c.OUTPUT_DIR = "output/{config}"
     # Seeds the weights, the order of the samples and every augmentation.
@@ -43,8 +45,8 @@ def default_config() -> Node:
     c.INPUT = Node()
     # Width and height of the person crop, pixels.
     c.INPUT.SIZE = (192, 256)
-    # Width and height of the heatmaps, pixels: a quarter of INPUT.SIZE.
-    c.INPUT.HEATMAP_SIZE = (48, 64)
+    # Width and height of the heatmaps, pixels; (0, 0) takes a quarter of INPUT.SIZE, which is what the networks give.
+    c.INPUT.HEATMAP_SIZE = (0, 0)
     # The crop spans the box, brought to the crop's aspect ratio, times this.
     c.INPUT.PADDING = 1.25
     # Order of the crop's channels: "rgb" or "bgr". It belongs to the trained model and is kept in its checkpoint.
@@ -97,6 +99,9 @@ def default_config() -> Node:
     c.TRAIN.BATCH_SIZE = 32
     # Passes over the training persons.
     c.TRAIN.EPOCHS = 210
+    # Length of the run in steps, for recipes that are no whole number of epochs; TRAIN.EPOCHS is then left at its
+    # default and not read. 0: TRAIN.EPOCHS counts.
+    c.TRAIN.STEPS = 0
     # Evaluate and write the `best` checkpoint after every n epochs, and after the last.
     c.TRAIN.EVAL_EVERY = 10
     # Read the loss from the device and log it every n steps.
@@ -140,12 +145,15 @@ def default_config() -> Node:
     # sgd only.
     c.TRAIN.OPTIMIZER.MOMENTUM = 0.9
     c.TRAIN.SCHEDULE = Node()
-    # "multistep", or "cosine": half a cosine wave from LR at the first step to 0 after the last.
+    # "multistep"; "cosine": half a cosine wave from LR at the first step to 0 after the last; or "poly": LR times
+    # (1 - step / steps of the run) ** POWER.
     c.TRAIN.SCHEDULE.NAME = "multistep"
     # multistep: numbers of complete epochs after which the learning rate is multiplied by GAMMA.
     c.TRAIN.SCHEDULE.MILESTONES = (170, 200)
     # multistep: factor of the learning rate at each milestone.
     c.TRAIN.SCHEDULE.GAMMA = 0.1
+    # poly: exponent of the fall; 1 is a straight line.
+    c.TRAIN.SCHEDULE.POWER = 0.9
     # Steps over which the learning rate rises linearly from LR / (WARMUP_STEPS + 1) to LR.
     c.TRAIN.SCHEDULE.WARMUP_STEPS = 0
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from psa_pose.config.check import check_config
+from psa_pose.config.check import check_config, quarter
 from psa_pose.config.defaults import default_config
 from psa_pose.config.skeleton import joints_of
 from psa_pose.errors import ConfigError
@@ -33,7 +33,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
 
     path: YAML file. Its optional `_BASE_` names another one, relative to it. A dumped config reloads to itself.
     overrides: ["KEY", "value", ...] as typed on a command line; values are YAML (`[192, 256]`, `1e-3`, `true`).
-    A stated 0 of MODEL.NUM_JOINTS becomes the skeleton's number.
+    A stated 0 of MODEL.NUM_JOINTS becomes the skeleton's number, (0, 0) of INPUT.HEATMAP_SIZE a quarter of INPUT.SIZE.
     Raises ConfigError naming the file and the key, the nearest valid key, and what to write instead.
     """
     path = Path(path)
@@ -42,7 +42,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
         _merge(values, config, file.name)
     _merge(_from_command_line(overrides), config, "command line")
     config.OUTPUT_DIR = config.OUTPUT_DIR.replace("{config}", path.stem)
-    check_config(config)
+    _check_and_complete(config)
     config.MODEL.NUM_JOINTS = joints_of(config)
     config.freeze()
     return config
@@ -61,9 +61,14 @@ def parse_config(text: str, source: str) -> CfgNode:
         raise ConfigError(f"{source}: its config must hold `KEY: value` lines, not a {type(values).__name__}")
     config = default_config()
     _merge(values, config, source)
-    check_config(config)
+    _check_and_complete(config)
     config.freeze()
     return config
+
+
+def _check_and_complete(config: CfgNode) -> None:
+    check_config(config)
+    config.INPUT.HEATMAP_SIZE = quarter(config.INPUT.SIZE)
 
 
 def dump_config(config: CfgNode) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from psa_pose.errors import ConfigError, DataError
+from psa_pose.config import choices
+from psa_pose.errors import ConfigError, DataError, closest
 from psa_pose.skeleton import SKELETONS, Skeleton, make_skeleton
 
 
@@ -25,8 +26,7 @@ def build_skeleton(cfg: CfgNode) -> Skeleton:
         return read_category(root / cfg.DATASET.TEST_ANNOTATIONS)
     if not word.endswith((".yaml", ".yml")):
         raise ConfigError(
-            f"DATASET.SKELETON is {word!r}; choose one of {', '.join(map(repr, SKELETONS))}, 'annotations', or write "
-            "the path of a .yaml file"
+            f"DATASET.SKELETON is {word!r}, which is no path of a .yaml file either; {closest(word, choices.SKELETONS)}"
         )
     path = root / word
     values = _read(path, "skeleton file")

@@ -6,7 +6,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psa_pose.config import dump_config, load_config
+from psa_pose.config import dump_config, load_config, parse_config
 from psa_pose.config.defaults import default_config
 from psa_pose.errors import ConfigError
 
@@ -37,6 +37,23 @@ def test_dump_reloads_to_the_same_config(tmp_path):
     assert again.OUTPUT_DIR == "output/run"
 
 
+def test_the_heatmap_size_is_a_quarter_of_the_input(tmp_path):
+    for words in ([], ["INPUT.HEATMAP_SIZE", "[72, 96]"]):
+        cfg = load_config(write(tmp_path, ""), ["INPUT.SIZE", "[288, 384]", *words])
+        assert cfg.INPUT.HEATMAP_SIZE == (72, 96)
+        assert load_config(write(tmp_path, dump_config(cfg), "dumped.yaml")) == cfg
+        assert parse_config(dump_config(cfg), "a checkpoint") == cfg
+    # As a checkpoint may hold it, before its skeleton is known.
+    assert parse_config("INPUT: {SIZE: [64, 32]}", "a checkpoint").INPUT.HEATMAP_SIZE == (16, 8)
+
+
+def test_a_run_is_as_long_as_its_steps_or_its_epochs(tmp_path):
+    cfg = load_config(write(tmp_path, ""), ["TRAIN.STEPS", "30000", "TRAIN.SCHEDULE.NAME", "poly"])
+    assert (cfg.TRAIN.STEPS, cfg.TRAIN.SCHEDULE.POWER) == (30_000, 0.9)
+    assert load_config(write(tmp_path, dump_config(cfg), "dumped.yaml")) == cfg
+    assert load_config(write(tmp_path, "TRAIN: {EPOCHS: 140}")).TRAIN.STEPS == 0
+
+
 def test_every_key_has_a_comment_above_it():
     lines = (Path(__file__).parents[2] / "psa_pose/config/defaults.py").read_text().splitlines()
     for above, line in itertools.pairwise(lines):
@@ -56,7 +73,10 @@ def test_every_key_has_a_comment_above_it():
         (["TEST.FLIP", "1"], "TEST.FLIP must be true or false"),
         (["INPUT.SIZE", "192"], "INPUT.SIZE must be a list such as [192, 256]"),
         (["INPUT.SIZE", "[192, x]"], "INPUT.SIZE[1] must be an integer"),
-        (["INPUT.SIZE", "[288, 384]"], "write INPUT.HEATMAP_SIZE [72, 96]"),
+        (
+            ["INPUT.SIZE", "[288, 384]", "INPUT.HEATMAP_SIZE", "[48, 64]"],
+            "write INPUT.HEATMAP_SIZE [0, 0], which takes [72, 96]",
+        ),
         (["INPUT.SIZE", "[200, 256]"], "multiples of 32"),
         (
             ["MODEL.NAME", "hourglass", "INPUT.SIZE", "[160, 256]"],
@@ -65,7 +85,8 @@ def test_every_key_has_a_comment_above_it():
         (["MODEL.STACKS", "0"], "MODEL.STACKS is 0; it must lie between"),
         (["MODEL.NAME", "cpn", "MODEL.ATTENTION.WHERE", "basic"], "a ResNet-50 has no basic blocks"),
         (["CODEC.NAME", "udp_offset", "TRAIN.OHKM_TOPK", "8"], "TRAIN.OHKM_TOPK is 8 but CODEC 'udp_offset'"),
-        (["CODEC.NAME", "drak"], "choose one of 'standard', 'dark'"),
+        (["CODEC.NAME", "drak"], "CODEC.NAME is 'drak'; did you mean 'dark'? Valid: standard, dark, udp"),
+        (["MODEL.DEPTH", "51"], "MODEL.DEPTH is 51; did you mean 50? Valid: 18, 34, 50, 101, 152"),
         (["CODEC.BLUR", "11"], "leave it at 0"),
         (["CODEC.NAME", "dark", "CODEC.BLUR", "10"], "make it odd"),
         (["MODEL.ATTENTION.DIRECT", "true"], "belongs to the psa_ blocks"),
@@ -78,6 +99,13 @@ def test_every_key_has_a_comment_above_it():
         (["MODEL.NUM_JOINTS", "16"], "skeleton coco (DATASET.SKELETON) has 17 keypoints; write MODEL.NUM_JOINTS 0"),
         (["TRAIN.SCHEDULE.MILESTONES", "[5, 3]"], "rising"),
         (["TRAIN.OPTIMIZER.LR", ".nan"], "must lie between"),
+        (
+            ["TRAIN.STEPS", "30000", "TRAIN.EPOCHS", "140"],
+            "TRAIN.STEPS is 30000 and TRAIN.EPOCHS is 140, but a run has one length; write TRAIN.STEPS 0 to count "
+            "epochs, or leave TRAIN.EPOCHS at its default 210 to count steps",
+        ),
+        (["TRAIN.STEPS", "-1"], "TRAIN.STEPS is -1; it must lie between"),
+        (["TRAIN.SCHEDULE.POWER", "-1"], "TRAIN.SCHEDULE.POWER is -1.0; it must lie between"),
         (["TEST.BOXES", "detector"], "DATASET.TEST_DETECTIONS is empty"),
         (["SEED"], "'SEED' has no value"),
     ],
