@@ -101,16 +101,17 @@ class Skeleton:
 def make_skeleton(values: Mapping[str, Any], source: str) -> Skeleton:
     """A skeleton from plain values under the names of `Skeleton`'s fields; only `names` must be there.
 
-    flip: by default each left_<part> with its right_<part>. limbs, upper_body: by default none. sigmas: one for each
-    joint, or one number for all; by default COCO's where COCO has a joint of that name, otherwise DEFAULT_SIGMA.
-    source: what the values are from, for messages. Raises DataError for an unknown key or what is no skeleton.
+    flip: by default `mirror_pairs`. limbs, upper_body: by default none. sigmas: one for each joint, or one number for
+    all; by default COCO's where COCO has a joint of that name, however spelled, otherwise DEFAULT_SIGMA.
+    source: what the values are from, for messages. Raises DataError for an unknown key, for what is no skeleton, and
+    where flip is not stated and the names do not tell it.
     """
     fields = ("name", "names", "flip", "limbs", "sigmas", "upper_body")
     unknown = sorted(map(str, values.keys() - set(fields)))
     if unknown:
         raise DataError(f"{source}: unknown key {unknown[0]!r} of a skeleton; {closest(unknown[0], fields)}")
     names = _words(values.get("names"), "names", source)
-    sigmas = values.get("sigmas", tuple(_SIGMAS.get(name, DEFAULT_SIGMA) for name in names))
+    sigmas = values.get("sigmas", tuple(_SIGMAS.get(name_key(name), DEFAULT_SIGMA) for name in names))
     sigmas = tuple(sigmas) if isinstance(sigmas, list | tuple) else (sigmas,) * len(names)
     if not all(isinstance(s, int | float) and not isinstance(s, bool) and 0 < s < 10 for s in sigmas):
         raise DataError(f"{source}: sigmas must be numbers between 0 and 10, one for each keypoint or one for all")
@@ -168,16 +169,29 @@ def _words_of(name: str) -> list[str]:
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+", name)]
 
 
+def name_key(name: str) -> tuple[str, str]:
+    """The same for every spelling of a keypoint's name: its side ("left", "right" or "") and its other letters."""
+    side = _side(name)
+    if side is None:
+        return "", "".join(_words_of(name)) or name
+    return ("left" if side[0] else "right"), "".join(side[1])
+
+
 def _mirrored(names: Sequence[str], source: str) -> tuple[tuple[str, str], ...]:
-    """Each left_<part> with its right_<part>."""
-    for side, other in (("left_", "right_"), ("right_", "left_")):
-        for name in names:
-            if name.startswith(side) and other + name.removeprefix(side) not in names:
-                raise DataError(
-                    f"{source}: {name!r} has no {other + name.removeprefix(side)!r} to change places with in a mirror; "
-                    "state the pairs as flip, [] for none"
-                )
-    return tuple((name, "right_" + name.removeprefix("left_")) for name in names if name.startswith("left_"))
+    """The pairs that the names tell. A mirror that exchanged nobody would teach left for right, so none is an error."""
+    alone, pairs = unpaired_sides(names), tuple(mirror_pairs(names))
+    if alone:
+        raise DataError(
+            f"{source}: {alone[0]!r} has no partner to change places with in a mirror; state the pairs as flip in a "
+            "skeleton file (DATASET.SKELETON), `flip: []` for none"
+        )
+    if not pairs and len(names) > 1:
+        raise DataError(
+            f"{source}: no two of the keypoints {', '.join(names)!s:.60} are left and right of each other by name; "
+            "state the pairs that change places in a mirror as flip in a skeleton file (DATASET.SKELETON), `flip: []` "
+            "for none"
+        )
+    return pairs
 
 
 def _words(value: Any, key: str, source: str) -> tuple[str, ...]:
@@ -258,7 +272,7 @@ COCO = Skeleton(
     ),
 )
 
-_SIGMAS = dict(zip(COCO.names, COCO.sigmas, strict=True))
+_SIGMAS = dict(zip(map(name_key, COCO.names), COCO.sigmas, strict=True))
 
 # In the order of MPII's joint ids, as in the JSON files of HRNet's code. MPII is scored by PCKh: it has no sigmas.
 MPII = make_skeleton(

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from psa_pose.data.augment import half_body_joints
 from psa_pose.errors import DataError
-from psa_pose.skeleton import COCO, DEFAULT_SIGMA, MPII, make_skeleton, mirror_pairs, unpaired_sides
+from psa_pose.skeleton import COCO, DEFAULT_SIGMA, MPII, make_skeleton, mirror_pairs, name_key, unpaired_sides
 
 words = st.sampled_from(["a", "b", "left_a", "right_a", "\n", "", 1, None])
 anything = st.recursive(words | st.floats() | st.integers(), lambda v: st.lists(v, max_size=4), max_leaves=9)
@@ -30,6 +30,27 @@ def test_crowdpose_names_have_crowdposes_sigmas():
     assert np.allclose(make_skeleton({"names": names}, "crowdpose").sigmas, wanted, rtol=1e-15)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["Nose", "Left Eye", "Right Eye", "Left Wrist", "Right Wrist"],
+        ["nose", "LEye", "REye", "LWrist", "RWrist"],
+        ["nose", "eye_left", "eye_right", "wrist_left", "wrist_right"],
+        ["NOSE", "eye.l", "eye.r", "wrist.l", "wrist.r"],
+        ["nose", "leftEye", "rightEye", "leftWrist", "rightWrist"],
+    ],
+)
+def test_every_spelling_is_mirrored_and_has_cocos_sigmas(names):
+    own = make_skeleton({"names": names}, "here")
+    assert own.flip_order.tolist() == [0, 2, 1, 4, 3]
+    assert own.sigmas == tuple(COCO.sigmas[i] for i in (0, 1, 2, 9, 10))
+    assert [name_key(name) for name in names] == [name_key(COCO.names[i]) for i in (0, 1, 2, 9, 10)]
+
+
+def test_one_keypoint_needs_no_mirror():
+    assert make_skeleton({"names": ["head"]}, "here").flip == ()
+
+
 @pytest.mark.parametrize("skeleton", [COCO, MPII])
 def test_plain_values_make_the_same_skeleton(skeleton):
     assert make_skeleton(skeleton.as_dict(), "here") == skeleton
@@ -45,7 +66,7 @@ def test_mpii_is_as_hrnets_code_has_it():
 
 
 def test_without_an_upper_body_there_are_no_halves():
-    own = make_skeleton({"names": list("abcdef")}, "here")
+    own = make_skeleton({"names": list("abcdef"), "flip": []}, "here")
     assert half_body_joints(np.ones(6), own, prefer_upper=False) is None
 
 
@@ -56,17 +77,19 @@ def test_without_an_upper_body_there_are_no_halves():
         ({}, "names must be a list of keypoint names, not None"),
         ({"names": "abc"}, "names must be a list of keypoint names"),
         ({"names": ["a", 1]}, "names must be a list of keypoint names"),
-        ({"names": ["a", "a"]}, "keypoint names repeat"),
-        ({"names": ["left_a", "b"]}, "'left_a' has no 'right_a' to change places with"),
-        ({"names": ["b", "right_a"]}, "'right_a' has no 'left_a' to change places with"),
+        ({"names": ["a", "a"], "flip": []}, "keypoint names repeat"),
+        ({"names": ["left_a", "b"]}, "'left_a' has no partner to change places with in a mirror"),
+        ({"names": ["LElbow", "b", "RElbow", "Right Knee"]}, "'Right Knee' has no partner"),
+        ({"names": ["head", "tail"]}, "no two of the keypoints head, tail are left and right of each other by name"),
+        ({"names": ["head", "tail"]}, "`flip: []` for none"),
         ({"names": ["a", "b"], "flip": [["a", "c"]]}, "'c' is not one of its keypoints"),
         ({"names": ["a", "b"], "flip": ["ab"]}, "flip must be a list of keypoint names"),
-        ({"names": ["a", "b"], "limbs": [["a", "b", "a"]]}, "limbs must be a list of pairs"),
-        ({"names": ["a", "b"], "limbs": 5}, "limbs must be a list of pairs"),
-        ({"names": ["a", "b"], "sigmas": [0.1]}, "2 keypoints but 1 sigmas"),
-        ({"names": ["a", "b"], "sigmas": 0}, "sigmas must be numbers between 0 and 10"),
+        ({"names": ["a", "b"], "flip": [], "limbs": [["a", "b", "a"]]}, "limbs must be a list of pairs"),
+        ({"names": ["a", "b"], "flip": [], "limbs": 5}, "limbs must be a list of pairs"),
+        ({"names": ["a", "b"], "flip": [], "sigmas": [0.1]}, "2 keypoints but 1 sigmas"),
+        ({"names": ["a", "b"], "flip": [], "sigmas": 0}, "sigmas must be numbers between 0 and 10"),
         ({"names": ["a", "b"], "sigmas": ["x", 1]}, "sigmas must be numbers"),
-        ({"names": ["a", "b"], "upper_body": ["z"]}, "'z' is not one of its keypoints"),
+        ({"names": ["a", "b"], "flip": [], "upper_body": ["z"]}, "'z' is not one of its keypoints"),
         ({"names": ["a", "b"], "name": "two\nlines"}, "name must be a name, not"),
         ({"names": ["a", "b"], "limb": []}, "unknown key 'limb' of a skeleton; did you mean 'limbs'?"),
     ],

@@ -31,7 +31,7 @@ def build_skeleton(cfg: CfgNode) -> Skeleton:
     path = root / word
     values = _read(path, "skeleton file")
     if not isinstance(values, dict):
-        raise DataError(f"skeleton file {path} must hold `key: value` lines such as `names: [head, tail]`")
+        raise DataError(f"skeleton file {path} must hold `key: value` lines such as `names: [left_ear, right_ear]`")
     return make_skeleton({"name": path.stem, **values}, f"skeleton file {path}")
 
 
