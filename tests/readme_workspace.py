@@ -11,11 +11,10 @@ import cv2
 import numpy as np
 import torch
 
-from psa_pose.checkpoints import save_checkpoint
-from psa_pose.checkpoints.spec_content import checkpoint_content
+from psa_pose.checkpoints import checkpoint_content, save_checkpoint
+from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.config import load_config
 from psa_pose.models import build_model
-from psa_pose.skeleton import COCO as SKELETON
 from tests.readme_commands import COCO, HRNET, QUICKSTART, SMALL, TINY, TINY_HRNET
 from tests.scripts.mirror import make_mirror
 
@@ -36,7 +35,7 @@ def make_workspace(people: Path, root: Path) -> Path:
     for config, words, path in ((QUICKSTART, SMALL, TINY), (HRNET, COCO, TINY_HRNET)):
         cfg = load_config(REPOSITORY / config, overrides(words))
         torch.manual_seed(0)
-        content = checkpoint_content(cfg, SKELETON, build_model(cfg), None, 1, -1.0)
+        content = checkpoint_content(cfg, ModelSpec.of_config(cfg), build_model(cfg), None, 1, -1.0)
         save_checkpoint(root / path, content)
     torch.save(content["model"], root / "pose_hrnet_w32_256x192.pth")
     shutil.copy(root / TINY_HRNET, root / "hrnet_w32.pt")

@@ -17,9 +17,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from psa_pose.checkpoints import load_checkpoint, load_weights, save_checkpoint
+from psa_pose.checkpoints import checkpoint_content, load_checkpoint, load_weights, save_checkpoint
 from psa_pose.checkpoints.safetensors_file import save_safetensors
-from psa_pose.checkpoints.spec_content import checkpoint_content
+from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.codecs.build import build_codec
 from psa_pose.config import dump_config, load_config
 from psa_pose.config.defaults import default_config
@@ -27,7 +27,6 @@ from psa_pose.data.build import build_test_sets, build_train_set
 from psa_pose.data.images import read_image
 from psa_pose.data.loader import ShuffledBatches
 from psa_pose.errors import PsaPoseError
-from psa_pose.evaluation.test import check_same_input
 from psa_pose.models import build_model
 from psa_pose.skeleton import COCO
 from psa_pose.training.optimizer import build_optimizer, load_optimizer
@@ -236,7 +235,7 @@ def trained(fixed_config, tmp_path_factory):
     training = training_state(
         Progress(0, 1), ShuffledBatches(20, 16, 0), None, torch.amp.GradScaler("cpu", enabled=False)
     )
-    return cfg, model, checkpoint_content(cfg, COCO, model, optimizer, 0, -1.0, training)
+    return cfg, model, checkpoint_content(cfg, ModelSpec.of_config(cfg), model, optimizer, 0, -1.0, training)
 
 
 def go_on(cfg, model) -> None:
@@ -244,7 +243,7 @@ def go_on(cfg, model) -> None:
     last = Path(cfg.OUTPUT_DIR) / "last.pt"
     before = find_checkpoint(cfg, resume=True, overwrite=False)
     assert before is not None
-    check_same_input(cfg, COCO, before, last)
+    ModelSpec.of_config(cfg).check(before, last)
     load_weights(model, trained_weights(before), last)
     load_optimizer(cfg, build_optimizer(cfg, model), before["optimizer"], last)
     restore_state(before, ShuffledBatches(20, 16, 0), torch.amp.GradScaler("cpu", enabled=False), last)
@@ -262,7 +261,7 @@ def test_any_damage_of_a_checkpoint(trained, tmp_path_factory, safe, seed, flips
     # The structure is at the end of a torch file and at the start of the other.
     path = _written(whole.with_stem("damaged"), damaged(data, seed, flips, int(share * len(data))))
     try:
-        check_same_input(cfg, COCO, load_checkpoint(path), path)
+        ModelSpec.of_config(cfg).check(load_checkpoint(path), path)
         load_weights(model, load_checkpoint(path)["model"], path)
     except PsaPoseError as error:
         one_sentence(error)

@@ -50,7 +50,6 @@ def main() -> None:
     from psa_pose.inference.overlays import OVERLAYS
     from psa_pose.inference.run import InferOptions, infer_camera, run_infer
     from psa_pose.inference.sources import find_files, is_video, open_camera
-    from psa_pose.inference.trained import trained_of
 
     # An option that takes several words takes the files behind it too.
     overlays = tuple(word for word in args.overlay if word in OVERLAYS)
@@ -67,8 +66,7 @@ def main() -> None:
     camera = None if args.camera is None else open_camera(args.camera)
     dtype = torch.bfloat16 if args.bf16 else torch.float32
     estimator = PoseEstimator.from_checkpoint(args.checkpoint, args.device, not args.no_flip, dtype)
-    trained = trained_of(args.checkpoint)
-    if "gates" in overlays and not trained.has_gates:
+    if "gates" in overlays and not estimator.spec.has_gates:
         raise ConfigError(f"checkpoint {args.checkpoint} has no PSA block, so no gates; leave --overlay gates out")
     if args.boxes:
         boxes = boxes_of_file(args.boxes, args.box_score, frames=any(map(is_video, files)))
@@ -78,7 +76,7 @@ def main() -> None:
         detector = PersonDetector.from_torchvision(estimator.device, args.detector_weights, args.box_score)
         boxes = lambda _, pixels: detector(pixels)  # noqa: E731
     doubles = not (args.boxes or args.whole_picture) if args.nms is None else args.nms
-    wanted = InferOptions(args.keypoint_score, trained, doubles, overlays, args.smooth, args.frames)
+    wanted = InferOptions(args.keypoint_score, doubles, overlays, args.smooth, args.frames)
     if camera:
         stem = args.out / f"camera_{Path(args.camera).stem}"
         problems = infer_camera(estimator, camera, f"camera {args.camera}", boxes, stem, wanted)

@@ -17,9 +17,8 @@ from torch import nn
 from yacs.config import CfgNode
 
 from psa_pose.benchmark.measure import Work, alternate, ratio
-from psa_pose.checkpoints import save_checkpoint
-from psa_pose.checkpoints.spec_content import checkpoint_content
-from psa_pose.checkpoints.spec_export import facts_of
+from psa_pose.checkpoints import checkpoint_content, save_checkpoint
+from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.images import decode_image
 from psa_pose.errors import ConfigError, PsaPoseError, closest
@@ -121,13 +120,12 @@ def _ways(
 
 def _estimator(untrained: Untrained, way: str, flip: bool) -> PoseEstimator:
     cfg, options = untrained.cfg, WAYS[way]
-    skeleton = build_skeleton(cfg)
+    spec = ModelSpec.of_config(cfg)
     if options is not None:
-        facts = facts_of(cfg, skeleton, cfg.INPUT)
-        return PoseEstimator(TorchBackend(untrained.model(), facts, CPU, flip, **options))
+        return PoseEstimator(TorchBackend(untrained.model(), spec, CPU, flip, **options))
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, file = Path(folder) / "c.pt", Path(folder) / "c.onnx"
-        save_checkpoint(checkpoint, checkpoint_content(cfg, skeleton, untrained.model(), None, 1, -1.0))
+        save_checkpoint(checkpoint, checkpoint_content(cfg, spec, untrained.model()))
         export_checkpoint(checkpoint, file, flip=flip)
         return PoseEstimator(OnnxBackend(file))
 
@@ -136,9 +134,9 @@ def _stages(untrained: Untrained, jpeg: bytes, batch: int, rounds: int, flip: bo
     """Milliseconds (medians) of what a JPEG with `batch` persons goes through, one stage after the other."""
     cfg = untrained.cfg
     skeleton = build_skeleton(cfg)
-    facts = facts_of(cfg, skeleton, cfg.INPUT)
-    network, grid = TorchBackend(untrained.model(), facts, CPU, flip), facts.make_codec().grid
-    width, height = facts.input_size
+    spec = ModelSpec.of_config(cfg)
+    network, grid = TorchBackend(untrained.model(), spec, CPU, flip), spec.make_codec().grid
+    width, height = spec.input_size
     boxes = np.array(_boxes(batch))
     runs: dict[str, list[float]] = {}
 
@@ -152,7 +150,7 @@ def _stages(untrained: Untrained, jpeg: bytes, batch: int, rounds: int, flip: bo
         if number == 1:
             runs.clear()
         image = timed("decode_ms", lambda: decode_image(jpeg, Path("benchmark.jpg")))
-        matrices = crop_matrix(*box_to_region(boxes, width / height, facts.padding), 0.0, (width, height), grid)
+        matrices = crop_matrix(*box_to_region(boxes, width / height, spec.padding), 0.0, (width, height), grid)
         crops = timed("crop_ms", lambda: np.stack([warp(image, m, (width, height)) for m in matrices]))  # noqa: B023
         maps = timed("network_ms", lambda: network.maps(crops))  # noqa: B023
         joints, _ = timed("maps_ms", lambda: network.decode(maps))  # noqa: B023

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from psa_pose.checkpoints import save_checkpoint
+from psa_pose.checkpoints.content import checkpoint_content, save_checkpoint
 from psa_pose.checkpoints.layouts import load_source, read_weights
-from psa_pose.checkpoints.spec_content import checkpoint_content
-from psa_pose.config.skeleton import build_skeleton
+from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.errors import CheckpointError, ConfigError
 from psa_pose.models import build_model
 
@@ -44,7 +43,7 @@ def convert_checkpoint(
         )
     model = build_model(cfg)
     info(load_source(model, source, attention_may_miss=False))
-    save_checkpoint(out, checkpoint_content(cfg, build_skeleton(cfg), model, optimizer=None, epoch=0, best=-1.0))
+    save_checkpoint(out, checkpoint_content(cfg, ModelSpec.of_config(cfg), model))
     size = "x".join(map(str, cfg.INPUT.SIZE))
     # No file of these layouts says so: the config is the word for it.
     info(f"wrote {out} as trained with input {size}, padding {cfg.INPUT.PADDING:g}, {order}, codec {cfg.CODEC.NAME}")

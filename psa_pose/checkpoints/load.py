@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from psa_pose.checkpoints.content import FORMAT
 from psa_pose.checkpoints.safetensors_file import SUFFIX, read_safetensors
-from psa_pose.checkpoints.save import FORMAT
 from psa_pose.errors import CheckpointError
 
 

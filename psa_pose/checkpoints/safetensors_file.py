@@ -9,18 +9,20 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from psa_pose.checkpoints.save import FORMAT
+from psa_pose.checkpoints.content import FORMAT
 from psa_pose.errors import CheckpointError
 from psa_pose.files import atomic_write
 
 SUFFIX = ".safetensors"
-_WORDS = ("input", "skeleton", "config", "versions", "epoch", "best")
+# In every one of them; beside these stands what the task's outputs are.
+_WORDS = ("input", "config", "versions", "epoch", "best", "format")
 
 
 def save_safetensors(path: Path, content: dict[str, Any]) -> None:
     """Write the weights of a checkpoint's content, with what must be known to use them as JSON in the file's header."""
     weights = {key: value.contiguous() for key, value in content["model"].items()}
-    words = {key: json.dumps(content[key]) for key in _WORDS} | {"format": str(FORMAT)}
+    tensors = ("model", "optimizer", "training")
+    words = {key: json.dumps(value) for key, value in content.items() if key not in tensors} | {"format": str(FORMAT)}
     try:
         atomic_write(path, lambda file: file.write(save(weights, words)))
     except OSError as error:
@@ -36,7 +38,7 @@ def read_safetensors(path: Path) -> dict[str, Any]:
         data = path.read_bytes()
         weights = load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        words = {key: json.loads(header["__metadata__"][key]) for key in (*_WORDS, "format")}
+        words = {key: json.loads(header["__metadata__"][key]) for key in (*_WORDS, *header["__metadata__"])}
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}; check the path") from None
     except (SafetensorError, ValueError) as error:

@@ -8,7 +8,7 @@ import torch
 from yacs.config import CfgNode
 
 from psa_pose.checkpoints import load_checkpoint
-from psa_pose.checkpoints.spec_export import read_trained
+from psa_pose.checkpoints.spec import ModelSpec, load_model
 from psa_pose.codecs.build import build_codec
 from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.build import build_test_sets
@@ -16,7 +16,6 @@ from psa_pose.data.loader import Batch
 from psa_pose.errors import ConfigError
 from psa_pose.evaluation.predict_set import evaluate
 from psa_pose.evaluation.result import Evaluation
-from psa_pose.evaluation.test import check_same_input
 from psa_pose.export.calibrate import CALIBRATION, _rgb, calibration_crops
 from psa_pose.export.write import FORMATS, Differences, check_request, export_checkpoint
 from psa_pose.inference.backends import Backend, OnnxBackend, TorchBackend
@@ -48,12 +47,11 @@ def compare_ap(cfg: CfgNode, checkpoint: Path, exported: Path, flip: bool) -> di
     flip: both average with the mirrored crop, or neither; the file must have been made so. Raises ConfigError if not.
     """
     skeleton, codec = build_skeleton(cfg), build_codec(cfg)
-    check_same_input(cfg, skeleton, load_checkpoint(checkpoint), checkpoint)
+    ModelSpec.of_config(cfg).check(load_checkpoint(checkpoint), checkpoint)
     file = OnnxBackend(exported)
     if file.exported.flip != flip:
         raise ConfigError(f"{exported} was exported {'with' if file.exported.flip else 'without'} the flip test")
-    model, facts = read_trained(checkpoint)
-    torch_network = TorchBackend(model, facts, torch.device("cpu"), flip)
+    torch_network = TorchBackend(*load_model(checkpoint), torch.device("cpu"), flip)
     sets = build_test_sets(cfg, skeleton, codec.grid, print, cfg.TEST.BOXES)
     networks: dict[str, Backend] = {"PyTorch": torch_network, exported.name: file}
     return {

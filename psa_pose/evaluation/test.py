@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,13 +10,13 @@ from yacs.config import CfgNode
 
 from psa_pose import distributed
 from psa_pose.checkpoints import load_checkpoint, load_weights
-from psa_pose.checkpoints.spec import check_content
+from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.codecs import Codec
 from psa_pose.codecs.build import build_codec
 from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.build import TestSet, build_test_sets
 from psa_pose.device import check_device, choose_device
-from psa_pose.errors import CheckpointError, ConfigError
+from psa_pose.errors import ConfigError
 from psa_pose.evaluation.compare import described
 from psa_pose.evaluation.oracle import oracle_predictor
 from psa_pose.evaluation.predict_set import EvalResult, evaluate
@@ -108,7 +107,7 @@ def checkpoint_predictor(
 ) -> Predictor:
     """The network of a checkpoint, ready to predict as the config's TEST section says."""
     content = load_checkpoint(checkpoint)
-    check_same_input(cfg, skeleton, content, checkpoint)
+    ModelSpec.of_config(cfg).check(content, checkpoint)
     check_device(cfg, device)
     model = build_model(cfg)
     log.info(load_weights(model, content["model"], checkpoint))
@@ -130,25 +129,6 @@ def baseline_table() -> str:
 def report_path(results: Path) -> Path:
     """The page beside a result file."""
     return results.with_name(results.name.removesuffix(RESULTS).removesuffix(".json") + "_report.html")
-
-
-def check_same_input(cfg: CfgNode, skeleton: Skeleton, content: dict[str, Any], source: Path) -> None:
-    """What the network was trained to see must be what it is shown: raise CheckpointError where they differ."""
-    check_content(content, source)
-    for key, trained in content["input"].items():
-        if key not in cfg.INPUT:
-            raise CheckpointError(f"checkpoint {source} states INPUT.{key}, no key of this version; use another one")
-        asked = list(cfg.INPUT[key]) if isinstance(cfg.INPUT[key], tuple) else cfg.INPUT[key]
-        if trained != asked:
-            raise CheckpointError(
-                f"checkpoint {source} was trained with INPUT.{key} {trained}, but the config says {asked}; "
-                f"write INPUT.{key} {trained}"
-            )
-    if content["skeleton"]["names"] != list(skeleton.names):
-        raise CheckpointError(
-            f"checkpoint {source} was trained on other keypoints ({content['skeleton'].get('name')!r:.80}) than those "
-            f"of the skeleton {skeleton.name}; write its DATASET.SKELETON"
-        )
 
 
 def write_outcome(folder: Path, outcome: EvalResult, test_set: TestSet, skeleton: Skeleton, threshold: float) -> Path:

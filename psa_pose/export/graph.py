@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from psa_pose.checkpoints.spec_export import Facts
+from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.codecs import Codec
 from psa_pose.predict import Normalization
 
@@ -20,14 +20,14 @@ class CropNetwork(nn.Module):
     and, with `flip`, the average with the mirrored crop are inside.
     """
 
-    def __init__(self, model: nn.Module, facts: Facts, flip: bool, keypoints: bool) -> None:
+    def __init__(self, model: nn.Module, spec: ModelSpec, flip: bool, keypoints: bool) -> None:
         super().__init__()
         self.model = model
-        self.flip, self.keypoints, self.channel_order = flip, keypoints, facts.channel_order
-        self.size = facts.input_size
-        self.codec: Codec = facts.make_codec()
-        self._pairs = facts.make_skeleton("the network").flip_pairs
-        self._normalization = Normalization.of(facts.mean, facts.std, torch.device("cpu"))
+        self.flip, self.keypoints, self.channel_order = flip, keypoints, spec.channel_order
+        self.size = spec.input_size
+        self.codec: Codec = spec.make_codec()
+        self._pairs = spec.skeleton.flip_pairs
+        self._normalization = Normalization.of(spec.mean, spec.std, torch.device("cpu"))
 
     def forward(self, crops: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         images = self._normalization(crops if self.channel_order == "rgb" else crops.flip(3))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from psa_pose.checkpoints.spec_export import KEY, ExportSpec, read_trained
+from psa_pose.checkpoints.spec import SPEC_KEY, ExportSpec, load_model
 from psa_pose.codecs import Codec
 from psa_pose.errors import CheckpointError, ConfigError
 from psa_pose.export.graph import INPUT, CropNetwork, output_names, trace
@@ -59,11 +59,11 @@ def export_checkpoint(
     where the file's answers are not PyTorch's; then `out` is left as it was. Quantized maps may differ as they will.
     """
     check_request(form, quantized, calibration is not None)
-    model, facts = read_trained(checkpoint)
-    network = CropNetwork(fold_batchnorm(model), facts, flip, keypoints)
-    exported = ExportSpec(facts, keypoints, flip, quantized)
+    model, spec = load_model(checkpoint)
+    network = CropNetwork(fold_batchnorm(model), spec, flip, keypoints)
+    exported = ExportSpec(spec, keypoints, flip, quantized)
     data, run = onnx_file(network, exported, calibration) if form == "onnx" else archive(network, exported)
-    found = compare(run, CropNetwork(model, facts, flip, False), keypoints)
+    found = compare(run, CropNetwork(model, spec, flip, False), keypoints)
     wrong = found.maps > MAP_TOLERANCE or (found.joints or 0) > JOINT_TOLERANCE
     # A NaN is above nothing.
     if not np.isfinite(found.maps) or (wrong and quantized == "none"):
@@ -131,7 +131,7 @@ def archive(network: CropNetwork, exported: ExportSpec) -> tuple[bytes, Runner]:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.export.save(trace(network), buffer, extra_files={f"{KEY}.json": exported.to_json(_versions())})
+        torch.export.save(trace(network), buffer, extra_files={f"{SPEC_KEY}.json": exported.to_json(_versions())})
         data = buffer.getvalue()
         called = torch.export.load(io.BytesIO(data)).module()
 
@@ -157,7 +157,7 @@ def onnx_file(
             trace(network), (), input_names=[INPUT], output_names=names, dynamo=True, verbose=False
         )
     model = quantize(program.model_proto, exported.quantized, calibration)
-    onnx.helper.set_model_props(model, {KEY: exported.to_json(_versions() | {"onnx": onnx.__version__})})
+    onnx.helper.set_model_props(model, {SPEC_KEY: exported.to_json(_versions() | {"onnx": onnx.__version__})})
     onnx.checker.check_model(model)
     data = model.SerializeToString()
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from psa_pose.checkpoints.spec_export import KEY, ExportSpec, Facts, read_exported
+from psa_pose.checkpoints.spec import SPEC_KEY, ExportSpec, ModelSpec
 from psa_pose.codecs import Codec
 from psa_pose.errors import CheckpointError, ConfigError
 from psa_pose.export.graph import INPUT, output_names
@@ -30,7 +30,7 @@ class Backend(Protocol):
     All float32. Threads may call it at the same time.
     """
 
-    facts: Facts
+    spec: ModelSpec
     device: torch.device
 
     def __call__(self, crops: np.ndarray, heatmaps: bool) -> Answer: ...
@@ -43,7 +43,7 @@ class Backend(Protocol):
 class TorchBackend:
     """A network in PyTorch, prepared for answering only.
 
-    model: it is put on the device and changed. facts: of its checkpoint. flip: average with the mirrored crop.
+    model: it is put on the device and changed. spec: of its checkpoint. flip: average with the mirrored crop.
     dtype: what convolutions and products are computed in. fold: see `psa_pose.export.fold`. channels_last: the memory
     format. compile: hand it to torch.compile, which takes minutes at the first call.
     """
@@ -51,7 +51,7 @@ class TorchBackend:
     def __init__(
         self,
         model: nn.Module,
-        facts: Facts,
+        spec: ModelSpec,
         device: torch.device,
         flip: bool = True,
         dtype: torch.dtype = torch.float32,
@@ -59,11 +59,11 @@ class TorchBackend:
         channels_last: bool = True,
         compile: bool = False,
     ) -> None:
-        self.facts, self.device = facts, device
+        self.spec, self.device = spec, device
         self._flip, self._dtype = flip, dtype
-        self._codec: Codec = facts.make_codec()
-        self._pairs = facts.make_skeleton("the checkpoint").flip_pairs
-        self._normalization = Normalization.of(facts.mean, facts.std, device, channels_last)
+        self._codec: Codec = spec.make_codec()
+        self._pairs = spec.skeleton.flip_pairs
+        self._normalization = Normalization.of(spec.mean, spec.std, device, channels_last)
         model = fold_batchnorm(model) if fold else model.eval().requires_grad_(False)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self._model = model.to(device).to(memory_format=memory_format)
@@ -97,7 +97,7 @@ class TorchBackend:
             return collect_gates(copy.deepcopy(self._model, shared), self._images(crops))
 
     def _images(self, crops: np.ndarray) -> torch.Tensor:
-        ordered = crops if self.facts.channel_order == "rgb" else np.ascontiguousarray(crops[..., ::-1])
+        ordered = crops if self.spec.channel_order == "rgb" else np.ascontiguousarray(crops[..., ::-1])
         return self._normalization(torch.from_numpy(ordered))
 
     def _context(self) -> AbstractContextManager:
@@ -125,8 +125,8 @@ class OnnxBackend:
     ) -> None:
         self._session = open_session(_read(path), path, providers, threads)
         self.exported = _stated(self._session, path)
-        self.facts = self.exported.facts
-        self._codec: Codec = self.facts.make_codec()
+        self.spec = self.exported.network
+        self._codec: Codec = self.spec.make_codec()
 
     def __call__(self, crops: np.ndarray, heatmaps: bool) -> Answer:
         if not self.exported.keypoints:
@@ -174,11 +174,11 @@ def _read(path: str | Path) -> bytes:
 
 def _stated(session: Any, path: str | Path) -> ExportSpec:
     """What the file says of itself, compared with its graph."""
-    stated = session.get_modelmeta().custom_metadata_map.get(KEY)
+    stated = session.get_modelmeta().custom_metadata_map.get(SPEC_KEY)
     if stated is None:
         raise CheckpointError(f"{path} is an ONNX file, but not one that tools/export.py wrote; export a checkpoint")
-    exported = read_exported(stated, path)
-    width, height = exported.facts.input_size
+    exported = ExportSpec.of_json(stated, path)
+    width, height = exported.network.input_size
     inputs = [(one.name, one.shape[1:], one.type) for one in session.get_inputs()]
     outputs = [one.name for one in session.get_outputs()]
     if inputs != [(INPUT, [height, width, 3], "tensor(uint8)")] or outputs != output_names(exported.keypoints):

@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from psa_pose.checkpoints.spec_export import read_trained
+from psa_pose.checkpoints.spec import load_model
 from psa_pose.errors import DataError
-from psa_pose.geometry import box_to_region, crop_matrix, warp
 from psa_pose.inference.backends import Backend, OnnxBackend, TorchBackend
 from psa_pose.inference.inputs import as_pixels, check_boxes, check_dtype, check_scores, choose_device
 from psa_pose.metrics.oks import instance_scores
@@ -40,10 +39,10 @@ class PoseEstimator:
     """Pictures and person boxes in, people out. Any number of threads may call one estimator at the same time."""
 
     def __init__(self, network: Backend) -> None:
-        self.skeleton = network.facts.make_skeleton("the network")
+        self.skeleton = network.spec.skeleton
         self.device = network.device
-        self._network, self._facts = network, network.facts
-        self._grid = network.facts.make_codec().grid
+        self.spec = network.spec
+        self._network = network
 
     @classmethod
     def from_checkpoint(
@@ -65,11 +64,11 @@ class PoseEstimator:
         network was trained with. compile: torch.compile, with whatever it needs; the first calls take minutes.
         Raises CheckpointError for an unfit file, ConfigError for what the device cannot do.
         """
-        model, facts = read_trained(path)
+        model, spec = load_model(path)
         where = choose_device(device)
         check_dtype(dtype, where)
-        last = channels_last if channels_last is not None else facts.channels_last or where.type == "cpu"
-        return cls(TorchBackend(model, facts, where, flip, dtype, fold, last, compile))
+        last = channels_last if channels_last is not None else spec.channels_last or where.type == "cpu"
+        return cls(TorchBackend(model, spec, where, flip, dtype, fold, last, compile))
 
     @classmethod
     def from_onnx(
@@ -138,18 +137,15 @@ class PoseEstimator:
         pixels = as_pixels(image)
         checked = check_boxes(boxes, pixels.shape[1], pixels.shape[0])
         scores = check_scores(box_scores, len(checked))
-        width, height = self._facts.input_size
-        centers, regions = box_to_region(checked, width / height, self._facts.padding)
-        for box, score, center, region in zip(checked, scores, centers, regions, strict=True):
-            matrix = crop_matrix(center, region, 0.0, (width, height), self._grid)
-            yield _Crop(number, box, score, matrix, warp(pixels, matrix, (width, height)))
+        for box, score in zip(checked, scores, strict=True):
+            yield _Crop(number, box, score, *self.spec.crop(pixels, box))
 
     def _predict(self, views: list[_Crop], heatmaps: bool) -> list[Person]:
         crop_joints, scores, maps = self._network(_crops(views), heatmaps)
         matrices = torch.from_numpy(np.stack([view.matrix for view in views]))
         joints = crop_to_image(torch.from_numpy(crop_joints), matrices).numpy()
         certainty = scores.astype(float)
-        found = instance_scores(np.array([v.score for v in views]), certainty, self._facts.keypoint_score)
+        found = instance_scores(np.array([v.score for v in views]), certainty, self.spec.keypoint_score)
         keypoints = np.concatenate([joints, certainty[..., None]], axis=2)
         kept: Sequence[np.ndarray | None] = [None] * len(views) if maps is None else [m.copy() for m in maps]
         rows = zip(views, keypoints, found.tolist(), kept, strict=True)
@@ -163,8 +159,8 @@ class _Crop:
     number: int
     box: np.ndarray
     score: float
-    matrix: np.ndarray
     pixels: np.ndarray
+    matrix: np.ndarray
 
 
 def _crops(views: list[_Crop]) -> np.ndarray:

@@ -9,7 +9,6 @@ import numpy as np
 
 from psa_pose.geometry import transform_points
 from psa_pose.inference.estimator import Person, PoseEstimator
-from psa_pose.inference.trained import Trained
 from psa_pose.visualization.draw import write_picture
 from psa_pose.visualization.heatmaps_and_gates import gate_sheet, heatmap_sheet
 from psa_pose.visualization.sheets import CropView
@@ -19,7 +18,6 @@ OVERLAYS = ("heatmaps", "gates")
 
 def write_overlays(
     estimator: PoseEstimator,
-    trained: Trained,
     image: np.ndarray,
     people: Sequence[Person],
     threshold: float,
@@ -33,10 +31,10 @@ def write_overlays(
     """
     gates = estimator.gates(image, [person.box for person in people]) if "gates" in overlays and people else {}
     for number, person in enumerate(people, start=1):
-        pixels, matrix = trained.crop(image, person.box)
+        pixels, matrix = estimator.spec.crop(image, person.box)
         joints, scores = transform_points(person.keypoints[:, :2], matrix), person.keypoints[:, 2]
         if person.heatmaps is not None and "heatmaps" in overlays:
-            maps = person.heatmaps[:: trained.maps_per_joint]
+            maps = person.heatmaps[:: estimator.spec.make_codec().channels_per_joint]
             crop = CropView(pixels, joints, scores, maps, joints, scores)
             sheet = heatmap_sheet(crop, estimator.skeleton, threshold)
             write_picture(stem.with_name(f"{stem.name}_{number}_heatmaps.jpg"), sheet)

@@ -11,10 +11,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.files import atomic_write
 from psa_pose.inference.estimator import Person
 from psa_pose.inference.tracker import TrackedPerson
-from psa_pose.inference.trained import Trained
 from psa_pose.metrics.oks import oks_nms
 from psa_pose.skeleton import Skeleton
 from psa_pose.visualization.draw import draw_skeleton
@@ -60,7 +60,7 @@ def draw_people(image: np.ndarray, people: Iterable[Person], skeleton: Skeleton,
     return image
 
 
-def suppress_duplicates(people: list[Person], trained: Trained) -> list[Person]:
+def suppress_duplicates(people: list[Person], spec: ModelSpec) -> list[Person]:
     """Without those who are another, better person once more: the OKS-NMS of the evaluation, under TEST.OKS_NMS.
 
     As there, areas are those of the padded boxes. The order stays.
@@ -69,8 +69,8 @@ def suppress_duplicates(people: list[Person], trained: Trained) -> list[Person]:
         return people
     joints = np.stack([person.keypoints[:, :2] for person in people])
     scores = np.array([person.score for person in people])
-    areas = trained.regions(np.stack([person.box for person in people]))[1].prod(1)
-    kept = oks_nms(joints, scores, areas, np.array(trained.skeleton.sigmas), trained.oks_nms)
+    areas = spec.regions(np.stack([person.box for person in people]))[1].prod(1)
+    kept = oks_nms(joints, scores, areas, np.array(spec.skeleton.sigmas), spec.oks_nms)
     return [people[row] for row in sorted(kept.tolist())]
 
 

@@ -21,7 +21,6 @@ from psa_pose.inference.people import CocoWriter, suppress_duplicates
 from psa_pose.inference.sources import Camera, is_video, open_video, read_camera, read_frames
 from psa_pose.inference.stream import Frame, FrameResult, Refine, stream
 from psa_pose.inference.tracker import Tracker
-from psa_pose.inference.trained import Trained
 from psa_pose.visualization.draw import write_picture
 
 
@@ -29,13 +28,12 @@ from psa_pose.visualization.draw import write_picture
 class InferOptions:
     """What is made of the people. threshold: keypoints with a higher score are drawn.
 
-    trained: what the estimator's checkpoint says, needed for the next two. doubles: drop those who were found twice.
+    doubles: drop those who were found twice.
     overlays: "heatmaps" and "gates", of pictures. smooth: follow people through a video and smooth their joints.
     frames: at most so many of a video or camera; None: all.
     """
 
     threshold: float = 0.2
-    trained: Trained | None = None
     doubles: bool = False
     overlays: tuple[str, ...] = ()
     smooth: bool = False
@@ -82,9 +80,9 @@ def infer_pictures(
             listed.add(ids[path], path.name, (seen.frame.shape[1], seen.frame.shape[0]), seen.people)
             suffix = ".png" if path.suffix.lower() == ".png" else ".jpg"
             write_picture(stem.with_name(f"{stem.name}_pose{suffix}"), seen.drawn)
-            if wanted.trained and wanted.overlays:
+            if wanted.overlays:
                 shown = (seen.frame, seen.people, wanted.threshold)
-                write_overlays(estimator, wanted.trained, *shown, stem, wanted.overlays)
+                write_overlays(estimator, *shown, stem, wanted.overlays)
     listed.save(stems[pictures[0]].with_name("keypoints.json"))
     return problems
 
@@ -178,7 +176,7 @@ def _refine(estimator: PoseEstimator, wanted: InferOptions, fps: float | None = 
     smoother = Tracker(estimator.skeleton.sigmas, fps, wanted.threshold) if fps and wanted.smooth else None
 
     def refine(index: int, people: list[Person]) -> list[Person]:
-        people = suppress_duplicates(people, wanted.trained) if wanted.doubles and wanted.trained else people
+        people = suppress_duplicates(people, estimator.spec) if wanted.doubles else people
         return smoother(index, people) if smoother else people
 
     return refine

@@ -15,9 +15,8 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from psa_pose import distributed
-from psa_pose.checkpoints import save_checkpoint
+from psa_pose.checkpoints import checkpoint_content, save_checkpoint
 from psa_pose.checkpoints.safetensors_file import save_safetensors
-from psa_pose.checkpoints.spec_content import checkpoint_content
 from psa_pose.config import dump_config
 from psa_pose.data.build import report_problems
 from psa_pose.data.device_decode import decode_on_device
@@ -186,7 +185,7 @@ def _save(run: Run, progress: Progress, *names: str) -> None:
     if distributed.is_main():
         run.log.flush()
         where = (progress.epoch, progress.best)
-        content = checkpoint_content(run.cfg, run.skeleton, model, run.optimizer, *where, training)
+        content = checkpoint_content(run.cfg, run.spec, model, run.optimizer, *where, training)
         for name in names:
             save_checkpoint(run.folder / name, content)
         prune_checkpoints(run.folder, run.cfg.TRAIN.KEEP_EPOCHS)
@@ -196,7 +195,7 @@ def _save_final(run: Run, progress: Progress) -> None:
     """The weights as they are at the end, for other programs."""
     if distributed.is_main():
         model = run.average.model if run.average else run.model
-        content = checkpoint_content(run.cfg, run.skeleton, model, None, progress.epoch, progress.best)
+        content = checkpoint_content(run.cfg, run.spec, model, None, progress.epoch, progress.best)
         save_safetensors(run.folder / FINAL, content)
 
 

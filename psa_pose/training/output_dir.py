@@ -7,8 +7,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from psa_pose.checkpoints import load_checkpoint
-from psa_pose.checkpoints.spec import check_content
+from psa_pose.checkpoints import check_content, load_checkpoint
 from psa_pose.errors import CheckpointError, ConfigError
 from psa_pose.files import cut_lines, remove_leftovers
 from psa_pose.training.resume import Progress

@@ -17,6 +17,7 @@ from yacs.config import CfgNode
 
 from psa_pose import distributed
 from psa_pose.checkpoints import load_weights
+from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.codecs import Codec
 from psa_pose.codecs.build import build_codec
 from psa_pose.config.skeleton import build_skeleton
@@ -26,7 +27,6 @@ from psa_pose.data.device_decode import batch_maker
 from psa_pose.data.loader import ShuffledBatches, make_loader
 from psa_pose.device import check_device
 from psa_pose.errors import ConfigError, closest
-from psa_pose.evaluation.test import check_same_input
 from psa_pose.models import build_model
 from psa_pose.predict import Normalization
 from psa_pose.run_log import RunLog
@@ -53,6 +53,7 @@ class Run:
     log: RunLog
     device: torch.device
     skeleton: Skeleton
+    spec: ModelSpec
     codec: Codec
     model: nn.Module
     network: nn.Module
@@ -79,7 +80,7 @@ def prepared_run(cfg: CfgNode, device: torch.device, checkpoint: dict[str, Any] 
     torch.manual_seed(cfg.SEED)
     check_device(cfg, device)
     make = batch_maker(cfg.LOADER.DEVICE_DECODE, device)
-    codec, skeleton = build_codec(cfg), build_skeleton(cfg)
+    codec, skeleton, spec = build_codec(cfg), build_skeleton(cfg), ModelSpec.of_config(cfg)
     model = build_model(cfg).to(device)
     dataset = build_train_set(cfg, skeleton, codec.grid, said.append)
     test_set = build_test_sets(cfg, skeleton, codec.grid, said.append, "ground_truth")[0]
@@ -96,7 +97,7 @@ def prepared_run(cfg: CfgNode, device: torch.device, checkpoint: dict[str, Any] 
     average = ModelEma(model, cfg.TRAIN.EMA) if cfg.TRAIN.EMA else None
     progress = None
     if checkpoint is not None:
-        check_same_input(cfg, skeleton, checkpoint, source)
+        spec.check(checkpoint, source)
         said.append(load_weights(model, trained_weights(checkpoint), source))
         if average:
             load_weights(average.model, checkpoint["model"], source)
@@ -120,6 +121,7 @@ def prepared_run(cfg: CfgNode, device: torch.device, checkpoint: dict[str, Any] 
                 log=log,
                 device=device,
                 skeleton=skeleton,
+                spec=spec,
                 codec=codec,
                 model=model,
                 network=wrap(cfg, model, device),

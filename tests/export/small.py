@@ -6,11 +6,10 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from psa_pose.checkpoints import save_checkpoint
-from psa_pose.checkpoints.spec_content import checkpoint_content
+from psa_pose.checkpoints import checkpoint_content, save_checkpoint
+from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.config import load_config
 from psa_pose.models import build_model
-from psa_pose.skeleton import COCO
 
 BACKBONES = {
     "simple_baseline": ("MODEL.NAME", "simple_baseline", "MODEL.DEPTH", "18", "MODEL.WIDTH", "8"),
@@ -37,7 +36,7 @@ def small_network(backbone: str, *overrides: object) -> nn.Module:
 def saved(path: Path, backbone: str = "simple_baseline", *overrides: object) -> Path:
     """The checkpoint of such a network, written to `path`."""
     cfg = small_config(backbone, *overrides)
-    save_checkpoint(path, checkpoint_content(cfg, COCO, small_network(backbone, *overrides), None, 1, -1.0))
+    save_checkpoint(path, checkpoint_content(cfg, ModelSpec.of_config(cfg), small_network(backbone, *overrides)))
     return path
 
 

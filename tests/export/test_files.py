@@ -11,7 +11,7 @@ from torch import nn
 
 import psa_pose
 from psa_pose.attention import ATTENTIONS
-from psa_pose.checkpoints.spec_export import KEY, ExportSpec, facts_of, read_exported, read_trained
+from psa_pose.checkpoints.spec import SPEC_KEY, ExportSpec, ModelSpec, load_model
 from psa_pose.errors import CheckpointError, ConfigError, PsaPoseError
 from psa_pose.export import write
 from psa_pose.export.graph import CropNetwork, trace
@@ -19,7 +19,6 @@ from psa_pose.export.write import export_checkpoint
 from psa_pose.inference.backends import OnnxBackend, TorchBackend
 from psa_pose.models import hrnet
 from psa_pose.models.fold import fold_batchnorm
-from psa_pose.skeleton import COCO
 from tests.export.small import BACKBONES, saved, small_config, small_network
 
 onnx = pytest.importorskip("onnx", reason="exporting to ONNX needs onnx")
@@ -63,28 +62,28 @@ def test_keypoints_of_the_graph_are_those_of_the_codec(codec, form):
     blur = 0 if codec == "standard" else 5
     words = ("CODEC.NAME", codec, "CODEC.SIGMA", 0, "CODEC.BLUR", blur, "INPUT.CHANNEL_ORDER", "bgr")
     cfg = small_config("simple_baseline", *words)
-    facts = facts_of(cfg, COCO, cfg.INPUT)
+    spec = ModelSpec.of_config(cfg)
     torch.manual_seed(0)
-    model = Plain(17 * facts.make_codec().channels_per_joint)
+    model = Plain(17 * spec.make_codec().channels_per_joint)
     make = write.onnx_file if form == "onnx" else write.archive
-    _, run = make(CropNetwork(model, facts, True, True), ExportSpec(facts, True, True))
-    network = TorchBackend(model, facts, torch.device("cpu"), flip=True, fold=False)
+    _, run = make(CropNetwork(model, spec, True, True), ExportSpec(spec, True, True))
+    network = TorchBackend(model, spec, torch.device("cpu"), flip=True, fold=False)
     for count in (1, 4):
         crops = some_crops(count)
         joints, scores, maps = run(crops)
         assert joints.shape == (count, 17, 2)
         assert np.ptp(joints) > 10
-        assert write.decoding_difference([joints, scores, maps], facts.make_codec()) < 2e-3
-        assert write.decoding_difference([joints + 0.5, scores, maps], facts.make_codec()) > 1e-2
+        assert write.decoding_difference([joints, scores, maps], spec.make_codec()) < 2e-3
+        assert write.decoding_difference([joints + 0.5, scores, maps], spec.make_codec()) > 1e-2
         assert np.abs(maps - network(crops, True)[2]).max() < 1e-4
 
 
 def test_an_archive_of_torch_export_answers_as_the_checkpoint(tmp_path, exported):
     out = tmp_path / "m.pt2"
     assert export_checkpoint(exported[0], out, "torch_export").maps < 1e-4
-    extra = {f"{KEY}.json": ""}
+    extra = {f"{SPEC_KEY}.json": ""}
     program = torch.export.load(out, extra_files=extra)
-    assert not read_exported(extra[f"{KEY}.json"], out).keypoints
+    assert not ExportSpec.of_json(extra[f"{SPEC_KEY}.json"], out).keypoints
     crops = some_crops(4)
     expected = OnnxBackend(exported[1])(crops, True)[2]
     with torch.no_grad():
@@ -100,11 +99,11 @@ def test_every_network_with_every_attention(monkeypatch, backbone, attention):
     monkeypatch.setattr(hrnet, "MODULES_PER_STAGE", (1, 1, 1))
     words = (backbone, "MODEL.STACKS", 1, "MODEL.ATTENTION.NAME", attention)
     cfg = small_config(*words)
-    model, facts = small_network(*words), facts_of(cfg, COCO, cfg.INPUT)
+    model, spec = small_network(*words), ModelSpec.of_config(cfg)
     crops = some_crops(3)
     with torch.no_grad():
-        expected = CropNetwork(model, facts, False, False)(torch.from_numpy(crops)).numpy()
-    program = trace(CropNetwork(fold_batchnorm(model), facts, False, False))
+        expected = CropNetwork(model, spec, False, False)(torch.from_numpy(crops)).numpy()
+    program = trace(CropNetwork(fold_batchnorm(model), spec, False, False))
     data = torch.onnx.export(program, (), input_names=["crops"], output_names=["maps"], dynamo=True, verbose=False)
     session = onnxruntime.InferenceSession(data.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
     tolerance = 1e-4 * max(1.0, np.abs(expected).max())
@@ -145,7 +144,7 @@ def test_what_is_no_exported_file_is_refused(exported, tmp_path, monkeypatch):
     stated = json.loads(onnx.load(out).metadata_props[0].value)
     for change in ({"format": 2}, {"facts": {}}, {"facts": stated["facts"] | {"codec": "no"}}, {"keypoints": True}):
         model = onnx.load(out)
-        onnx.helper.set_model_props(model, {KEY: json.dumps(stated | change)})
+        onnx.helper.set_model_props(model, {SPEC_KEY: json.dumps(stated | change)})
         onnx.save(model, tmp_path / "wrong.onnx")
         with pytest.raises(CheckpointError, match=r"wrong\.onnx"):
             OnnxBackend(tmp_path / "wrong.onnx")
@@ -161,13 +160,13 @@ def test_what_is_no_exported_file_is_refused(exported, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("change", [{"facts": None}, {"facts": {"padding": "1"}}, {"facts": {"std": [0, 1, 1]}}, []])
 def test_a_text_that_is_no_statement_is_refused(exported, change):
-    _, facts = read_trained(exported[0])
-    good = json.loads(write.ExportSpec(facts, False, False).to_json({}))
-    assert read_exported(json.dumps(good), "x").facts == facts
+    _, spec = load_model(exported[0])
+    good = json.loads(write.ExportSpec(spec, False, False).to_json({}))
+    assert ExportSpec.of_json(json.dumps(good), "x").network == spec
     inner = change.get("facts") if isinstance(change, dict) else None
     wrong = good | {"facts": good["facts"] | inner if inner else None} if isinstance(change, dict) else change
     with pytest.raises(CheckpointError, match="x is not a network"):
-        read_exported(json.dumps(wrong), "x")
+        ExportSpec.of_json(json.dumps(wrong), "x")
 
 
 def test_answers_that_are_not_pytorchs_are_not_written(exported, tmp_path, monkeypatch):

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from psa_pose.checkpoints import save_checkpoint
-from psa_pose.checkpoints.spec_content import checkpoint_content
+from psa_pose.checkpoints import checkpoint_content, save_checkpoint
+from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.config import dump_config
 from psa_pose.inference.backends import OnnxBackend
 from psa_pose.models import build_model
-from psa_pose.skeleton import COCO
 
 pytest.importorskip("onnx", reason="exporting to ONNX needs onnx")
 pytest.importorskip("onnxruntime", reason="ONNX files are run by onnxruntime")
@@ -24,7 +23,7 @@ TOOL = str(Path(__file__).parents[2] / "tools/export.py")
 def trained(tiny_config, tmp_path):
     """A checkpoint of an untrained network, and the config file of its data."""
     cfg = tiny_config("MODEL.WIDTH", 8, "INPUT.CHANNEL_ORDER", "bgr", "TEST.BOXES", "ground_truth")
-    save_checkpoint(tmp_path / "c.pt", checkpoint_content(cfg, COCO, build_model(cfg), None, 1, -1.0))
+    save_checkpoint(tmp_path / "c.pt", checkpoint_content(cfg, ModelSpec.of_config(cfg), build_model(cfg)))
     (tmp_path / "c.yaml").write_text(dump_config(cfg))
     return tmp_path / "c.pt", tmp_path / "c.yaml"
 

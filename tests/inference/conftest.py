@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from psa_pose.checkpoints import save_checkpoint
-from psa_pose.checkpoints.spec_content import checkpoint_content
+from psa_pose.checkpoints import checkpoint_content, save_checkpoint
+from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.inference.estimator import PoseEstimator
 from psa_pose.models import build_model
-from psa_pose.skeleton import COCO
 
 FRAMES, BROKEN = 12, 5
 
@@ -24,7 +23,7 @@ def saved(tiny_config, tmp_path):
         model = build_model(cfg)
         # Untrained maps are almost flat: made steep, their peaks and order are the same however they are batched.
         torch.nn.init.normal_([m for m in model.modules() if isinstance(m, torch.nn.Conv2d)][-1].weight, std=1e6)
-        save_checkpoint(tmp_path / "c.pt", checkpoint_content(cfg, COCO, model, None, 1, -1.0))
+        save_checkpoint(tmp_path / "c.pt", checkpoint_content(cfg, ModelSpec.of_config(cfg), model, None, 1, -1.0))
         return cfg, tmp_path / "c.pt"
 
     return make

@@ -14,13 +14,12 @@ import torch
 from PIL import Image
 
 import psa_pose
-from psa_pose.checkpoints import save_checkpoint
-from psa_pose.checkpoints.spec_content import checkpoint_content
+from psa_pose.checkpoints import checkpoint_content, save_checkpoint
+from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.data.images import read_image
 from psa_pose.errors import CheckpointError, ConfigError, DataError
 from psa_pose.evaluation.test import run_test
 from psa_pose.models import build_model
-from psa_pose.skeleton import COCO
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def saved(tiny_config, tmp_path):
         model = build_model(cfg)
         # Untrained maps are almost flat: made steep, their peaks and order are the same however they are batched.
         torch.nn.init.normal_([m for m in model.modules() if isinstance(m, torch.nn.Conv2d)][-1].weight, std=1e6)
-        save_checkpoint(tmp_path / "c.pt", checkpoint_content(cfg, COCO, model, None, 1, -1.0))
+        save_checkpoint(tmp_path / "c.pt", checkpoint_content(cfg, ModelSpec.of_config(cfg), model, None, 1, -1.0))
         return cfg, tmp_path / "c.pt"
 
     return make

@@ -19,7 +19,6 @@ from psa_pose.inference.detector import PersonDetector
 from psa_pose.inference.estimator import PoseEstimator
 from psa_pose.inference.run import InferOptions, infer_camera, infer_pictures, run_infer
 from psa_pose.inference.sources import find_files, open_camera, open_video, read_frames
-from psa_pose.inference.trained import trained_of
 from psa_pose.skeleton import COCO
 
 TOOL = Path(__file__).parents[2] / "tools/infer.py"
@@ -145,11 +144,11 @@ def test_doubles_are_dropped_as_in_the_evaluation(saved, people, tmp_path, codec
     results = json.loads((Path(cfg.OUTPUT_DIR) / "test/keypoints_val2017_detector_results.json").read_text())
     boxes = boxes_of_file(people / cfg.DATASET.TEST_DETECTIONS)
     pictures = sorted((people / "val2017").iterdir())
-    estimator, trained = PoseEstimator.from_checkpoint(path, "cpu", flip=False), trained_of(path)
+    estimator = PoseEstimator.from_checkpoint(path, "cpu", flip=False)
     kept = {}
     for doubles in (True, False):
         stems = {picture: tmp_path / f"{doubles}" / picture.stem for picture in pictures}
-        assert infer_pictures(estimator, pictures, boxes, stems, InferOptions(trained=trained, doubles=doubles)) == []
+        assert infer_pictures(estimator, pictures, boxes, stems, InferOptions(doubles=doubles)) == []
         kept[doubles] = json.loads((tmp_path / f"{doubles}/keypoints.json").read_text())["annotations"]
     scores = sorted((entry["image_id"], entry["score"]) for entry in kept[True])
     expected = sorted((entry["image_id"], entry["score"]) for entry in results)

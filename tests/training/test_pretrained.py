@@ -12,13 +12,12 @@ import pytest
 import torch
 from torchvision.models import ResNet18_Weights, resnet18
 
-from psa_pose.checkpoints import download, load_checkpoint, save_checkpoint
-from psa_pose.checkpoints.spec_content import checkpoint_content
+from psa_pose.checkpoints import checkpoint_content, download, load_checkpoint, save_checkpoint
+from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.config import dump_config
 from psa_pose.errors import CheckpointError
 from psa_pose.evaluation.test import run_test
 from psa_pose.models import build_model
-from psa_pose.skeleton import COCO
 from psa_pose.training.loop import run_train
 from psa_pose.training.pretrained import load_pretrained
 
@@ -139,7 +138,7 @@ def test_a_converted_network_is_tested_as_the_original(tiny_config, tmp_path, mo
     assert content["input"] | {"CHANNEL_ORDER": "bgr", "SIZE": [64, 64]} == content["input"]
     assert content["config"] == dump_config(cfg)
 
-    save_checkpoint(tmp_path / "theirs.pt", checkpoint_content(cfg, COCO, theirs, None, 0, -1.0))
+    save_checkpoint(tmp_path / "theirs.pt", checkpoint_content(cfg, ModelSpec.of_config(cfg), theirs, None, 0, -1.0))
     run_test(cfg, tmp_path / "theirs.pt")
     ours = tiny_config(*words, "OUTPUT_DIR", tmp_path / "ours")
     run_test(ours, tmp_path / "a.pt")
@@ -173,7 +172,7 @@ def test_a_converted_network_is_tested_as_the_original(tiny_config, tmp_path, mo
 def test_what_cannot_be_converted_is_one_sentence(words, says, tiny_config, tmp_path, monkeypatch, capsys):
     cfg = tiny_config("MODEL.ATTENTION.NAME", "none")
     model = foreign(cfg, tmp_path / "a.pth")
-    save_checkpoint(tmp_path / "own.pt", checkpoint_content(cfg, COCO, model, None, 0, -1.0))
+    save_checkpoint(tmp_path / "own.pt", checkpoint_content(cfg, ModelSpec.of_config(cfg), model, None, 0, -1.0))
     if "resnet" in str(words):
         torch.save(resnet18(weights=None).state_dict(), tmp_path / "resnet.pth")
     (tmp_path / "config.yaml").write_text(dump_config(cfg))

@@ -1,0 +1,146 @@
+"""What a checkpoint holds, and how it is written.
+
+One dict of plain values and tensors:
+
+    format      1
+    model       weights by name, on the CPU, without the prefixes of DDP and torch.compile
+    optimizer   its state; None for weights that were not trained here, and in .safetensors files
+    training    what else a run needs to go on, `training.resume.training_state`; None as above
+    epoch       complete epochs
+    best        highest score so far; -1 before the first evaluation
+    input       INPUT's SIZE, PADDING, CHANNEL_ORDER, MEAN and STD, as trained
+    skeleton    of a pose network, `Skeleton.as_dict`
+    config      the whole config, as YAML
+    versions    of psa_pose, torch, numpy and opencv
+
+Last weights for other programs are the same without optimizer and training, in the safetensors format.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from psa_pose import __version__
+from psa_pose.config import dump_config
+from psa_pose.errors import CheckpointError
+from psa_pose.files import atomic_write
+
+FORMAT = 1
+
+
+class Spec(Protocol):
+    """What a checkpoint says of its network. Each task has its own: `ModelSpec` for pose."""
+
+    def sections(self) -> dict[str, Any]:
+        """The checkpoint's sections that say it: "input", and what the task's outputs are."""
+        ...
+
+    def check(self, content: dict[str, Any], source: object) -> None:
+        """Raise CheckpointError for the content of a checkpoint of another input or other outputs."""
+        ...
+
+
+def checkpoint_content(
+    cfg: CfgNode,
+    spec: Spec,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    epoch: int = 0,
+    best: float = -1.0,
+    training: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """All but `format`, which `save_checkpoint` adds. optimizer and training: None as above."""
+    return {
+        "model": unwrapped_state_dict(model),
+        "optimizer": optimizer.state_dict() if optimizer else None,
+        "training": training,
+        "epoch": epoch,
+        "best": best,
+        **spec.sections(),
+        "config": dump_config(cfg),
+        "versions": {
+            "psa_pose": __version__,
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+            "opencv": cv2.__version__,
+        },
+    }
+
+
+def unwrapped_state_dict(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The model's weights on the CPU, under names without the prefixes that DDP and torch.compile add."""
+    state = model.state_dict()
+    return {key.replace("_orig_mod.", "").removeprefix("module."): value.cpu() for key, value in state.items()}
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint of plain values and tensors; a kill or a full disk leaves the previous file as it was."""
+    try:
+        atomic_write(path, lambda file: torch.save({"format": FORMAT, **content}, file))
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"checkpoint {path} cannot be written: {error}; free some space or change OUTPUT_DIR"
+        ) from None
+
+
+def check_content(content: dict[str, Any], source: object) -> None:
+    """Raise CheckpointError for a checkpoint that lacks what every task writes into one, or holds another type."""
+    for key, kinds in _KINDS.items():
+        # Checkpoints of the first version have no "training".
+        if not isinstance(content.get(key, None if key == "training" else _Missing), kinds):
+            raise CheckpointError(
+                f"checkpoint {source} has no usable {key!r}; it is damaged or of another version: use another one"
+            )
+    read_section(content, "input", source)
+
+
+def read_section(content: dict[str, Any], key: str, source: object) -> dict[str, Any]:
+    """A section that is compared with the config: a dict without tensors, whose comparison has no single answer."""
+    if not isinstance(content.get(key), dict):
+        raise CheckpointError(
+            f"checkpoint {source} has no usable {key!r}; it is damaged or of another version: use another one"
+        )
+    if _holds_tensor(content[key]):
+        raise CheckpointError(f"checkpoint {source} holds a tensor in {key!r}; it is damaged: use another one")
+    return content[key]
+
+
+def check_input(content: dict[str, Any], own: dict[str, Any], source: object) -> None:
+    """What a network was trained to see must be what it is shown: raise CheckpointError where they differ.
+
+    own: the section "input" of the config.
+    """
+    for key, trained in read_section(content, "input", source).items():
+        if key not in own:
+            raise CheckpointError(f"checkpoint {source} states INPUT.{key}, no key of this version; use another one")
+        if trained != own[key]:
+            raise CheckpointError(
+                f"checkpoint {source} was trained with INPUT.{key} {trained}, but the config says {own[key]}; "
+                f"write INPUT.{key} {trained}"
+            )
+
+
+def _holds_tensor(value: Any) -> bool:
+    if isinstance(value, dict | list | tuple):
+        return any(_holds_tensor(inner) for inner in (value.values() if isinstance(value, dict) else value))
+    return isinstance(value, torch.Tensor)
+
+
+class _Missing:
+    """Of no kind."""
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "optimizer": (dict, type(None)),
+    "training": (dict, type(None)),
+    "epoch": (int,),
+    "best": (int, float),
+    "config": (str,),
+}
