@@ -6,12 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
+def format_columns(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, rule: bool = True) -> str:
+    """Aligned text; the first `left` columns begin, the others end in line. rule: a line under the header."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [header, *([["-" * width for width in widths]] if rule else []), *rows]
+    sides = ["<" if column < left else ">" for column in range(len(header))]
+    return "\n".join(
+        "  ".join(f"{cell:{side}{w}}" for cell, side, w in zip(line, sides, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
 def format_records(records: Sequence[Mapping[str, Any]]) -> str:
     """Aligned text, a column per key, in the order in which keys first appear; "-" where a record lacks one."""
     keys = list(dict.fromkeys(key for record in records for key in record))
-    lines = [keys, *([_cell(record.get(key, "-")) for key in keys] for record in records)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    rows = [[_cell(record.get(key, "-")) for key in keys] for record in records]
+    return format_columns(keys, rows, left=len(keys), rule=False)
 
 
 def _cell(value: Any) -> str:
@@ -21,18 +31,7 @@ def _cell(value: Any) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; what Markdown reads as markup is escaped in the cells."""
     special = str.maketrans({"|": "\\|", "*": "\\*", "~": "\\~", "_": "\\_"})
     lines = [header, ["---"] * len(header), *([cell.translate(special) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def format_columns(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Aligned text; the first `left` columns begin, the others end in line."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in (header, ["-" * w for w in widths], *rows)
-    ]
-    return "\n".join(lines)

@@ -50,6 +50,7 @@ def main() -> None:
 def write_study(out: Path, runs: dict[str, list[dict[str, Any]]], seeds: list[int]) -> None:
     """Print the table of complete runs, and write study.json, study.md and study.svg."""
     from psa_pose.paper.study import analyse, as_dicts, cells, plot
+    from psa_pose.tables import format_columns, markdown_table
 
     rows = analyse({row: [result_files(out, row, seed) for seed in seeds] for row in runs})
     gates = {row: mean_gates(results) for row, results in runs.items()}
@@ -58,10 +59,10 @@ def write_study(out: Path, runs: dict[str, list[dict[str, Any]]], seeds: list[in
         line.append(spread)
     content = {"seeds": seeds, "rows": as_dicts(rows), "gates": gates, "runs": runs}
     (out / "study.json").write_text(json.dumps(content, indent=1))
-    (out / "study.md").write_text(markdown(table))
+    (out / "study.md").write_text(markdown_table(table[0], table[1:]) + "\n")
     (out / "study.svg").write_text(plot(rows))
     print(f"\nAP in percent, mean ± standard deviation over {len(seeds)} seeds; differences from {table[1][0]!r}")
-    print(aligned(table))
+    print(format_columns(table[0], table[1:], left=len(table[0]), rule=False))
     print(f"\nevery run, study.json, the table study.md and the plot study.svg are in {out}")
 
 
@@ -138,17 +139,6 @@ def mean_gates(results: list[dict[str, Any]]) -> dict[str, float]:
 
 def gate_range(gates: dict[str, float]) -> str:
     return f"{min(gates.values()):.4f} to {max(gates.values()):.4f}" if gates else "-"
-
-
-def aligned(table: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) for line in table)
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def markdown(table: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(line) + " |" for line in table]
-    return "\n".join([lines[0], "|---" * len(table[0]) + "|", *lines[1:]]) + "\n"
 
 
 if __name__ == "__main__":

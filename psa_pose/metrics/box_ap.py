@@ -17,6 +17,7 @@ from psa_pose.data.coco import Annotations, image_arrays
 from psa_pose.data.detections import PERSON, detected_persons
 from psa_pose.errors import DataError
 from psa_pose.skeleton import COCO as COCO_SKELETON
+from psa_pose.tables import format_columns
 
 # Person AP on val2017 of the published detection file, as HRNet's and SimpleBaseline's repositories state it.
 PUBLISHED = "COCO_val2017_detections_AP_H_56_person.json", 56.4
@@ -66,13 +67,11 @@ def format_ap(ap: PersonAP, path: Path) -> str:
     """A table of the file's AP in percent, beside the published file's."""
     name, published = PUBLISHED
     own = f"{path.name}, {ap.boxes:,} boxes on {ap.images:,} images"
-    width = max(len(own), len(name) + len(" on val2017"))
-    lines = [
-        f"{'person boxes':{width}}    AP  AP50  AP75",
-        f"{own:{width}}  {100 * ap.ap:4.1f}  {100 * ap.ap50:4.1f}  {100 * ap.ap75:4.1f}",
-        f"{name + ' on val2017':{width}}  {published:4.1f}     -     -",
+    rows = [
+        [own, *(f"{100 * value:.1f}" for value in (ap.ap, ap.ap50, ap.ap75))],
+        [f"{name} on val2017", f"{published:.1f}", "-", "-"],
     ]
-    return "\n".join(lines)
+    return format_columns(["person boxes", "AP", "AP50", "AP75"], rows, rule=False)
 
 
 def _indexed(image_ids: np.ndarray, rows: Sequence[dict[str, Any]]) -> COCO:

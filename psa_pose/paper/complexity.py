@@ -12,6 +12,7 @@ import yaml
 from psa_pose.config import load_config
 from psa_pose.errors import ConfigError
 from psa_pose.models.complexity import GI, Complexity, config_complexity
+from psa_pose.tables import format_columns
 
 CONFIGS = Path("configs/coco")
 TABLES = CONFIGS / "paper_tables.yaml"
@@ -68,7 +69,7 @@ def format_rows(rows: Sequence[dict[str, Any]]) -> str:
     """Aligned text: computed beside printed, * at a printed figure that is not reproduced, the notes below."""
     measured = [key for key in ("time_ms", "memory_mib") if any(key in row for row in rows)]
     header = ["", "mPara", "printed", "Flops", "printed", "executed", *(_MEASURED[key] for key in measured), ""]
-    lines = [header]
+    lines: list[list[str]] = []
     notes: list[str] = []
     for row in rows:
         wrong, printed = mismatches(row), row["printed"]
@@ -87,13 +88,8 @@ def format_rows(rows: Sequence[dict[str, Any]]) -> str:
                 f"({len(notes)})" if row["note"] else "",
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    body = [
-        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])
-        for line in lines
-    ]
     wrapped = [textwrap.fill(note, 116, subsequent_indent="    ") for note in notes]
-    return "\n".join([*(line.rstrip() for line in body), "", LEGEND, *wrapped])
+    return "\n".join([format_columns(header, lines, rule=False), "", LEGEND, *wrapped])
 
 
 _MEASURED = {"time_ms": "ms", "memory_mib": "MiB"}
