@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,9 @@ from psa_pose.evaluation.pictures import picture_crops
 from psa_pose.files import atomic_write
 from psa_pose.geometry import invert, transform_points
 from psa_pose.skeleton import Skeleton
+from psa_pose.visualization import html
 from psa_pose.visualization.draw import write_picture
-from psa_pose.visualization.samples import SamplePanel, StoredSample, sample_page, sample_sheet, show_sample
+from psa_pose.visualization.samples import StoredSample, sample_sheet, show_sample
 
 PICTURES, PAGES = (".png", ".jpg", ".jpeg"), (".html", ".htm")
 COLUMNS = 2
@@ -53,7 +55,8 @@ def run_browse(cfg: CfgNode, split: str, count: int, out: Path, info: Callable[[
         raise DataError(f"none of the {len(keys)} images chosen of {name} can be read; check them, or another SEED")
     title = f"{name}: {len(samples)} of {len(dataset):,} persons, SEED {cfg.SEED}"
     if out.suffix.lower() in PAGES:
-        text = sample_page(samples, title, NOTE)
+        body = [f"<h1>{escape(title)}</h1>", html.note(NOTE), html.figure_grid(samples, width=30)]
+        text = html.page(title, body, width=75)
         atomic_write(out, lambda file: file.write(text.encode()))
     else:
         middle = NOTE.index("; ") + 1
@@ -86,7 +89,7 @@ def _shown(
     skeleton: Skeleton,
     codec: Codec,
     info: Callable[[str], None],
-) -> SamplePanel | None:
+) -> html.Figure | None:
     """One sample; None where its image cannot be read and DATASET.ON_ERROR is skip."""
     sample, persons, row = dataset.sample(key), dataset.persons, key[1]
     if sample.problem:

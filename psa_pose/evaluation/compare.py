@@ -13,7 +13,7 @@ from psa_pose.codecs.build import build_codec
 from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.loader import collate
 from psa_pose.errors import DataError
-from psa_pose.evaluation.page import ComparisonReport, Figure, render_comparison
+from psa_pose.evaluation.page import ComparisonReport, render_comparison
 from psa_pose.evaluation.pictures import PictureSource
 from psa_pose.evaluation.result import BOXES, Evaluation, format_table
 from psa_pose.evaluation.result_files import ResultFile, read_result_file
@@ -23,6 +23,7 @@ from psa_pose.metrics.examples import Example
 from psa_pose.metrics.fingerprint import mixed_protocols
 from psa_pose.tables import format_columns
 from psa_pose.visualization.draw import ring_joints
+from psa_pose.visualization.html import Figure
 
 SHOWN, PICTURED = 10, 9
 # A joint's OKS differs visibly by more than this.
@@ -151,7 +152,7 @@ def _figures(source: PictureSource, answer: Comparison, persons: list[int]) -> l
             pictures = pictures or [source.draw_truth(crop)]
             picture = ring_joints(source.draw_answer(crop), crop.joints, shown & (change > DIFFERENT), GREEN)
             pictures.append(ring_joints(picture, crop.joints, shown & (change < -DIFFERENT), RED))
-        figures.append(Figure(example.caption, pictures))
+        figures.append(Figure(pictures, [example.caption]))
     return figures
 
 

@@ -1,9 +1,7 @@
-"""One evaluation as one HTML page: everything inline, nothing fetched, readable on a phone."""
+"""One evaluation, or two compared, as one HTML page."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -17,28 +15,7 @@ from psa_pose.metrics.error_types import JOINT_KINDS, Taxonomy
 from psa_pose.metrics.examples import KIND_TEXT
 from psa_pose.metrics.fingerprint import guess_protocol
 from psa_pose.metrics.significance import Estimate
-from psa_pose.visualization import svg
-from psa_pose.visualization.draw import jpeg_bytes
-
-STYLE = """
-:root{color-scheme:light}body{font:16px/1.45 system-ui,sans-serif;margin:0 auto;max-width:60rem;padding:0 .8rem 3rem;
-color:#1a1a1a;background:#fff}h1{font-size:1.35rem;overflow-wrap:anywhere}h2{font-size:1.1rem;margin-top:2rem;
-border-bottom:1px solid #ccc}.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;
-font-size:.92rem}td,th{padding:.2rem .55rem;text-align:right;white-space:nowrap;border-bottom:1px solid #e4e4e4}
-td:first-child,th:first-child{text-align:left;white-space:normal}
-svg{width:100%;max-width:640px;height:auto;font:12px system-ui,sans-serif}
-.figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,19rem),1fr));gap:1rem}figure{margin:0}
-.strip{display:flex;gap:3px}.strip img{width:0;flex:1 1 0;min-width:0;height:auto}figcaption{font-size:.85rem}
-.note{color:#444;font-size:.9rem}@media(max-width:40rem){svg{font-size:17px}td,th{padding:.2rem .35rem}}
-"""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Pictures (H, W, 3) uint8 RGB of one person, side by side, with what there is to say about it."""
-
-    caption: str
-    pictures: Sequence[np.ndarray]
+from psa_pose.visualization import html, svg
 
 
 @dataclass(frozen=True)
@@ -52,7 +29,7 @@ class Report:
     keypoints: list[dict[str, Any]]
     kinds: list[dict[str, Any]]
     taxonomy: Taxonomy
-    figures: dict[str, list[Figure]] = field(default_factory=dict)
+    figures: dict[str, list[html.Figure]] = field(default_factory=dict)
     pictures_show: str = ""
 
 
@@ -64,7 +41,7 @@ class ComparisonReport:
     evaluations: tuple[Evaluation, Evaluation]
     comparison: Comparison
     warnings: list[str]
-    figures: dict[str, list[Figure]]
+    figures: dict[str, list[html.Figure]]
     pictures_show: str
 
 
@@ -78,10 +55,9 @@ def render(report: Report) -> str:
         _keypoints(report),
         _kinds(report),
         _errors(report),
-        *(_figures(heading, figures) for heading, figures in report.figures.items()),
-        _note(report.pictures_show),
+        *_figures(report.figures, report.pictures_show),
     ]
-    return _page(f"{report.title}: {protocol}", body)
+    return html.page(f"{report.title}: {protocol}", body)
 
 
 def render_comparison(report: ComparisonReport) -> str:
@@ -104,23 +80,13 @@ def render_comparison(report: ComparisonReport) -> str:
         f"<h1>Two models on the same persons</h1><ul>{''.join(sides)}</ul>",
         *(f"<p><b>{escape(warning)}</b></p>" for warning in report.warnings),
         "<h2>COCO statistics, percent</h2>",
-        _table(["", "first", "second", "difference", "95 % interval", "p"], rows),
-        _note("Paired bootstrap over images; p is two-sided."),
+        html.table(["", "first", "second", "difference", "95 % interval", "p"], rows),
+        html.note("Paired bootstrap over images; p is two-sided."),
         f"<h2>Second minus first: mean OKS of each keypoint, percent</h2>{chart}",
-        _note("Blue: the second is better; orange: the first is."),
-        *(_figures(heading, figures) for heading, figures in report.figures.items()),
-        _note(report.pictures_show),
+        html.note("Blue: the second is better; orange: the first is."),
+        *_figures(report.figures, report.pictures_show),
     ]
-    return _page("Two models compared", body)
-
-
-def _page(title: str, body: Sequence[str]) -> str:
-    head = [
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>",
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
-    ]
-    return "\n".join([*head, *body, "</body></html>"])
+    return html.page("Two models compared", body)
 
 
 def _protocol(e: Evaluation) -> str:
@@ -142,7 +108,7 @@ def _statistics(report: Report) -> str:
     words = f"AR - AP and APL - APM look like {BOXES[looks]} boxes." if looks else (
         "AR - AP and APL - APM do not tell which boxes were used.")  # fmt: skip
     note = f"95 % interval: bootstrap over images. {words}"
-    return f"<h2>COCO statistics, percent</h2>{_table(['', 'value', '95 % interval'], rows)}{_note(note)}"
+    return f"<h2>COCO statistics, percent</h2>{html.table(['', 'value', '95 % interval'], rows)}{html.note(note)}"
 
 
 def _curves(report: Report) -> str:
@@ -167,13 +133,13 @@ def _keypoints(report: Report) -> str:
         "labelled joints, those of persons whom nobody found counting 0; median error of those found, also as a "
         "percentage of the square root of the person's area."
     )
-    return f"<h2>Keypoints, percent</h2>{chart}{_table(header, cells)}{_note(note)}"
+    return f"<h2>Keypoints, percent</h2>{chart}{html.table(header, cells)}{html.note(note)}"
 
 
 def _kinds(report: Report) -> str:
     rows = [[f"{r['by']}: {r['group']}", f"{r['persons']:,}", _percent(r["AP"])] for r in report.kinds]
     note = "Found persons that match nobody count against every group but those of area."
-    return f"<h2>AP of kinds of persons, percent</h2>{_table(['', 'persons', 'AP'], rows)}{_note(note)}"
+    return f"<h2>AP of kinds of persons, percent</h2>{html.table(['', 'persons', 'AP'], rows)}{html.note(note)}"
 
 
 def _errors(report: Report) -> str:
@@ -186,33 +152,13 @@ def _errors(report: Report) -> str:
     text = "".join(f"<li><b>{escape(kind)}</b>: {escape(words)}" for kind, words in KIND_TEXT.items())
     return (
         f"<h2>Kinds of errors, and the AP that each would give back alone</h2>{chart}"
-        f"{_table(['joints of found persons', 'number', '%'], rows)}<ul class='note'>{text}</ul>"
+        f"{html.table(['joints of found persons', 'number', '%'], rows)}<ul class='note'>{text}</ul>"
     )
 
 
-def _figures(heading: str, figures: list[Figure]) -> str:
-    body = "".join(
-        f"<figure><div class='strip'>{''.join(map(_img, f.pictures))}</div>"
-        f"<figcaption>{escape(f.caption)}</figcaption></figure>"
-        for f in figures
-    )
-    return f"<h2>{escape(heading)}</h2><div class='figures'>{body or 'none'}</div>"
-
-
-def _img(picture: np.ndarray) -> str:
-    height, width = picture.shape[:2]
-    data = base64.b64encode(jpeg_bytes(picture)).decode()
-    return f"<img alt='' width='{width}' height='{height}' src='data:image/jpeg;base64,{data}'>"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<div class='wide'><table><tr>{head}</tr>{body}</table></div>"
-
-
-def _note(text: str) -> str:
-    return f"<p class='note'>{escape(text)}</p>"
+def _figures(figures: dict[str, list[html.Figure]], pictures_show: str) -> list[str]:
+    parts = [f"<h2>{escape(heading)}</h2>{html.figure_grid(some)}" for heading, some in figures.items()]
+    return [*parts, html.note(pictures_show)]
 
 
 def _percent(value: float | None, digits: int = 1) -> str:

@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 
 from psa_pose.data.coco import Annotations
 from psa_pose.data.loader import collate
-from psa_pose.evaluation.page import Figure, Report, render
+from psa_pose.evaluation.page import Report, render
 from psa_pose.evaluation.pictures import PictureSource
 from psa_pose.evaluation.result import Evaluation
 from psa_pose.files import atomic_write
@@ -26,6 +26,7 @@ from psa_pose.metrics.significance import bootstrap, intervals
 from psa_pose.predict import Predictor
 from psa_pose.skeleton import Skeleton
 from psa_pose.visualization.draw import overlay_heatmap
+from psa_pose.visualization.html import Figure
 
 WORST, PER_KIND = 8, 4
 
@@ -82,7 +83,6 @@ def _figures(
         crop = source.crop(batch, found, example.found, maps)
         caption = f"{example.caption}{'; ' + sample.problem if sample.problem else ''}"
         pictures = [source.draw_truth(crop), source.draw_answer(crop)]
-        figures.append(
-            Figure(caption, pictures if maps is None else [*pictures, overlay_heatmap(crop.image, crop.maps)])
-        )
+        pictures += [] if maps is None else [overlay_heatmap(crop.image, crop.maps)]
+        figures.append(Figure(pictures, [caption]))
     return figures

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from psa_pose.evaluation.page import STYLE
 from psa_pose.tables import markdown_table
+from psa_pose.visualization import html
 
 
 @dataclass(frozen=True)
@@ -43,21 +43,9 @@ def page(sheet: Sheet) -> str:
     body = [
         f"<h1>{escape(sheet.title)}</h1>",
         f"<p><b>{escape(sheet.warning)}</b></p>" if sheet.warning else "",
-        _html_table(sheet.header, sheet.rows),
-        f"<p class='note'>{escape(sheet.legend)}</p>",
+        html.table(sheet.header, sheet.rows),
+        html.note(sheet.legend),
         f"<ul class='note'>{notes}</ul>" if notes else "",
-        f"<h2>{DETAILS}</h2>{_html_table(sheet.details_header, sheet.details)}" if sheet.details else "",
+        f"<h2>{DETAILS}</h2>{html.table(sheet.details_header, sheet.details)}" if sheet.details else "",
     ]
-    head = (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>{escape(sheet.title)}</title><style>{STYLE}body{{max-width:90rem}}</style></head><body>"
-    )
-    return "\n".join([head, *filter(None, body), "</body></html>"])
-
-
-def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    return f"<div class='wide'><table>{line(header, 'th')}{''.join(line(row, 'td') for row in rows)}</table></div>"
+    return html.page(sheet.title, body, width=90)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,7 @@ from psa_pose.metrics.accumulate import STATS, accumulate, coco_stats
 from psa_pose.metrics.matching import area_groups, match, pairs_of
 from psa_pose.metrics.persons import annotated_persons, found_persons
 from psa_pose.metrics.significance import Estimate, bootstrap, differences
-
-LABEL, PANEL, GAP, ROW, TOP = 150, 300, 40, 24, 40
-# AP farther than this from the first block's mean is told by a number at the panel's edge.
-SHOWN = 6
+from psa_pose.visualization import svg
 
 
 @dataclass(frozen=True)
@@ -112,64 +108,9 @@ def _spread(mean: float, deviation: float | None, sign: str = "") -> str:
 def plot(rows: Sequence[Row]) -> str:
     """The study as SVG: a panel per protocol, a line per block with the AP of each seed (rings) and their mean (bar).
 
-    The grey band is the first block's mean plus and minus one standard deviation over seeds. What lies more than SHOWN
-    from that mean stands as a number at the edge.
+    The grey band is the first block's mean plus and minus one standard deviation over seeds.
     """
-    protocols = list(dict.fromkeys(row.protocol for row in rows))
-    blocks = list(dict.fromkeys(row.block for row in rows))
-    width, height = LABEL + len(protocols) * (PANEL + GAP), TOP + ROW * len(blocks) + 44
-    parts = [
-        f'<svg viewBox="0 0 {width} {height}" width="{width}" xmlns="http://www.w3.org/2000/svg" '
-        'font-family="sans-serif" font-size="12"><title>AP of each block and seed</title>'
-        f'<rect width="{width}" height="{height}" fill="white"/>'
-    ]
-    for line, block in enumerate(blocks):
-        y = TOP + ROW * line + ROW / 2
-        parts.append(f'<text x="{LABEL - 10}" y="{y + 4}" text-anchor="end">{escape(block)}</text>')
-    for number, protocol in enumerate(protocols):
-        left = LABEL + number * (PANEL + GAP)
-        parts += _panel(left, [row for row in rows if row.protocol == protocol], protocol)
-    return "".join(parts) + "</svg>\n"
-
-
-def _panel(left: float, rows: Sequence[Row], protocol: str) -> list[str]:
-    mean = statistics.mean(rows[0].ap)
-    near = [ap for row in rows for ap in row.ap if abs(ap - mean) <= SHOWN]
-    low, high = np.floor(min(near)) - 0.5, np.ceil(max(near)) + 0.5
-    bottom = TOP + ROW * len(rows)
-
-    def x(ap: float) -> float:
-        return float(left + PANEL * (ap - low) / (high - low))
-
-    title = f"AP (%), {protocol.replace('_', ' ')} boxes"
-    parts = [f'<text x="{left + PANEL / 2}" y="{TOP - 16}" text-anchor="middle" font-weight="bold">{title}</text>']
-    deviation = statistics.stdev(rows[0].ap) if rows[0].ap[1:] else 0.0
-    parts.append(
-        f'<rect x="{x(mean - deviation):.1f}" y="{TOP}" width="{x(mean + deviation) - x(mean - deviation):.1f}" '
-        f'height="{bottom - TOP}" fill="#ddd"/>'
-    )
-    for tick in range(int(np.ceil(low)), int(high) + 1):
-        parts.append(f'<path d="M{x(tick):.1f} {TOP}V{bottom}" stroke="#bbb" stroke-dasharray="2 3"/>')
-        parts.append(f'<text x="{x(tick):.1f}" y="{bottom + 16}" text-anchor="middle">{tick}</text>')
-    for line, row in enumerate(rows):
-        y = TOP + ROW * line + ROW / 2
-        middle = statistics.mean(row.ap)
-        if low < middle < high:
-            parts.append(f'<path d="M{x(middle):.1f} {y - 8}v16" stroke="#0b62c4" stroke-width="3"/>')
-        parts += [
-            f'<circle cx="{x(ap):.1f}" cy="{y}" r="4" fill="none" stroke="#c4570b" stroke-width="1.5"/>'
-            for ap in row.ap
-            if low < ap < high
-        ]
-        below, above = _numbers(ap for ap in row.ap if ap <= low), _numbers(ap for ap in row.ap if ap >= high)
-        if below:
-            parts.append(f'<text x="{left + 4}" y="{y + 4}" fill="#c4570b">&lt; {below}</text>')
-        if above:
-            parts.append(
-                f'<text x="{left + PANEL - 4}" y="{y + 4}" text-anchor="end" fill="#c4570b">{above} &gt;</text>'
-            )
-    return parts
-
-
-def _numbers(values: Iterable[float]) -> str:
-    return ", ".join(f"{value:.1f}" for value in sorted(values))
+    panels: dict[str, list[tuple[float, ...]]] = {}
+    for row in rows:
+        panels.setdefault(f"AP (%), {row.protocol.replace('_', ' ')} boxes", []).append(row.ap)
+    return svg.dots(list(dict.fromkeys(row.block for row in rows)), panels, "AP of each block and seed")

@@ -1,35 +1,23 @@
-"""Samples of a data set, as they are stored and as the network is fed them: a sheet or a page. Pictures are RGB uint8.
-
-A page is one HTML file that fetches nothing and can be read on a phone.
-"""
+"""Samples of a data set, as they are stored and as the network is fed them. Pictures are RGB uint8."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import cv2
 import numpy as np
 
 from psa_pose.skeleton import Skeleton
 from psa_pose.visualization.captions import captioned, text_strip
-from psa_pose.visualization.draw import draw_outline, draw_skeleton, grid, jpeg_bytes
+from psa_pose.visualization.draw import draw_outline, draw_skeleton, grid
+from psa_pose.visualization.html import Figure
 from psa_pose.visualization.sheets import CropView, enlarge, target_pictures
 
 BOX, WINDOW = (255, 255, 255), (255, 220, 0)
 GAP = 4
 # Width of the stored picture's place on a sheet, by the height of the crop.
 PLACE = 1.4
-
-STYLE = """
-:root{color-scheme:light}body{font:16px/1.45 system-ui,sans-serif;margin:0 auto;max-width:75rem;padding:0 .8rem 3rem;
-color:#1a1a1a;background:#fff}h1{font-size:1.25rem;overflow-wrap:anywhere}p{color:#444;font-size:.9rem}
-main{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,30rem),1fr));gap:1.4rem}figure{margin:0}
-.strip{display:flex;gap:3px}.strip img{width:0;min-width:0;height:auto}figcaption{font-size:.85rem;margin-top:.2rem;
-overflow-wrap:anywhere}
-"""
 
 
 @dataclass(frozen=True)
@@ -46,15 +34,7 @@ class StoredSample:
     window: np.ndarray
 
 
-@dataclass(frozen=True)
-class SamplePanel:
-    """Three pictures of one person: as stored, crop, targets; and lines that say which person and what was drawn."""
-
-    pictures: tuple[np.ndarray, np.ndarray, np.ndarray]
-    lines: tuple[str, ...]
-
-
-def show_sample(stored: StoredSample, crop: CropView, skeleton: Skeleton, lines: Sequence[str]) -> SamplePanel:
+def show_sample(stored: StoredSample, crop: CropView, skeleton: Skeleton, lines: Sequence[str]) -> Figure:
     """Before: the image, in the height of the enlarged crop, with box, keypoints and the crop's window. After: the crop
     with its keypoints, and the target heatmaps over it.
     """
@@ -71,10 +51,10 @@ def show_sample(stored: StoredSample, crop: CropView, skeleton: Skeleton, lines:
     image = draw_outline(image, place(box), BOX)
     image = draw_skeleton(image, place(stored.joints), stored.visible > 0, skeleton)
     drawn, targets = target_pictures(large, skeleton)
-    return SamplePanel((image, drawn, targets), tuple(lines))
+    return Figure((image, drawn, targets), lines)
 
 
-def sample_sheet(samples: Sequence[SamplePanel], title: Sequence[str], columns: int) -> np.ndarray:
+def sample_sheet(samples: Sequence[Figure], title: Sequence[str], columns: int) -> np.ndarray:
     """Samples row by row, each with its lines below it."""
     height = samples[0].pictures[1].shape[0]
     tiles = []
@@ -86,31 +66,6 @@ def sample_sheet(samples: Sequence[SamplePanel], title: Sequence[str], columns: 
     tiles = [np.pad(t, ((0, tallest - len(t)), (0, 0), (0, 0)), constant_values=255) for t in tiles]
     sheet = grid(tiles, min(columns, len(tiles)), gap=4 * GAP)
     return np.concatenate([text_strip(title, sheet.shape[1], largest=0.6), sheet])
-
-
-def sample_page(samples: Sequence[SamplePanel], title: str, note: str) -> str:
-    """The page's text."""
-    figures = "".join(
-        f"<figure><div class='strip'>{''.join(map(_img, sample.pictures))}</div>"
-        f"<figcaption>{'<br>'.join(map(escape, sample.lines))}</figcaption></figure>"
-        for sample in samples
-    )
-    return "\n".join(
-        [
-            "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
-            "<meta name='viewport' content='width=device-width, initial-scale=1'>",
-            f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
-            f"<h1>{escape(title)}</h1><p>{escape(note)}</p><main>{figures}</main></body></html>",
-        ]
-    )
-
-
-def _img(picture: np.ndarray) -> str:
-    """Pictures of a strip share its width by their aspect ratios, so that they are equally high."""
-    height, width = picture.shape[:2]
-    data = base64.b64encode(jpeg_bytes(picture)).decode()
-    flex = f"flex:{width / height:.3f} 1 0"
-    return f"<img alt='' width='{width}' height='{height}' style='{flex}' src='data:image/jpeg;base64,{data}'>"
 
 
 def _centred(image: np.ndarray, height: int, width: int) -> np.ndarray:
