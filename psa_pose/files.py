@@ -38,6 +38,13 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def shipped_folder(name: str) -> Path:
+    """tools or configs: inside the package where a wheel was installed, beside it in a checkout."""
+    package = Path(__file__).parent
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
+
+
 def read_json(path: Path, what: str) -> Any:
     """The content of a JSON file, or a DataError that names the file, the place and the remedy."""
     try:

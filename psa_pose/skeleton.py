@@ -9,11 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from psa_pose.errors import DataError, closest
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Of a joint without one of its own: COCO's shoulders', and CrowdPose's for head and neck.
 DEFAULT_SIGMA = 0.079
@@ -87,6 +88,9 @@ class Skeleton:
     @cached_property
     def flip_order(self) -> np.ndarray:
         """Permutation (K,) int64: joint k of a mirrored person is joint `flip_order[k]` of the original."""
+        # Here, so that reading a config needs no NumPy.
+        import numpy as np
+
         order = np.arange(self.num_joints)
         for a, b in self.flip_pairs:
             order[[a, b]] = b, a
@@ -95,6 +99,8 @@ class Skeleton:
     @cached_property
     def upper_mask(self) -> np.ndarray:
         """Boolean (K,): True for the upper-body joints."""
+        import numpy as np
+
         return np.isin(self.names, self.upper_body)
 
 

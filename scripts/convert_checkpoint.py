@@ -1,35 +1,9 @@
-"""Another project's pose network -> ours: python scripts/convert_checkpoint.py --cfg F --weights W --out C.pt"""
+"""Moved: this forwards to tools/convert.py, for one version."""
 
-import argparse
-import shlex
-from pathlib import Path
+import sys
 
-from psa_pose.command_line import run_command
-from psa_pose.config import load_config
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Convert a pose network of HRNet's, Microsoft's, DARK's, UDP's or mmpose's code to a checkpoint."
-    )
-    parser.add_argument("--cfg", type=Path, required=True, help="YAML config file of the same network and input")
-    parser.add_argument("--weights", type=Path, required=True, help="file to convert")
-    parser.add_argument("--out", type=Path, required=True, help="checkpoint to write")
-    parser.add_argument(
-        "--channel-order",
-        choices=["rgb", "bgr"],
-        help="what it was trained on, if not what the networks of its layout were published for",
-    )
-    parser.add_argument("overrides", nargs="*", metavar="KEY value", help="config keys to change, e.g. MODEL.WIDTH 48")
-    args = parser.parse_intermixed_args()
-    config = load_config(args.cfg, args.overrides)
-
-    from psa_pose.checkpoints.convert import convert_checkpoint
-
-    convert_checkpoint(config, args.weights, args.out, args.channel_order, print)
-    words = ["python", "tools/test.py", "--cfg", args.cfg, "--checkpoint", args.out, *args.overrides]
-    print(f"next: {shlex.join(map(str, words))}")
-
+from psa_pose.__main__ import main
 
 if __name__ == "__main__":
-    run_command(main)
+    print("scripts/convert_checkpoint.py is now tools/convert.py, or: psa-pose convert", file=sys.stderr)
+    main(["convert", *sys.argv[1:]])

@@ -188,7 +188,7 @@ if [ ! -f "$root/person_detection_results/$detections" ]; then
 Person boxes: COCO offers none. The published ones, $detections (56.4 person AP) and
 COCO_test-dev2017_detections_AP_H_609_person.json (60.9), are linked under "Data preparation" in the README of
 https://github.com/leoxiaobin/deep-high-resolution-net.pytorch; they belong in $root/person_detection_results.
-Others can be made by scripts/detect_people.py. Without any, networks are tested with annotated boxes alone:
+Others can be made by tools/detect.py. Without any, networks are tested with annotated boxes alone:
 DATASET.TEST_DETECTIONS ""
 WORDS
 fi

@@ -7,7 +7,7 @@ python=.venv/bin/python
 config=configs/synthetic/quickstart.yaml
 out=output/quickstart
 
-$python scripts/make_synthetic.py --root data/synthetic
+$python tools/synthetic.py --root data/synthetic
 if [ -e "$out/best.pt" ] && [ "$(cat "$out/.finished" 2>/dev/null)" = "$(cksum <$config)" ]; then
   echo "$out is trained already; remove the folder to train it again"
 else

@@ -21,7 +21,7 @@ def run_here(script: Path | str, *words: object, folder: Path | None = None) -> 
     """Run a Python script with the words of its command line, in `folder`."""
     out, err, status = io.StringIO(), io.StringIO(), 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        # What errors.run_tool sets for a whole process would stay for the tests after this one.
+        # What command_line.run_command sets for a whole process would stay for the tests after this one.
         patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
         patch.setenv("MALLOC_ARENA_MAX", "2")
         patch.setattr(sys, "argv", [str(script), *map(str, words)])

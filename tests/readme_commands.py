@@ -98,7 +98,7 @@ SMOKE = {
         {"2": "1"}, "--rounds 1 --names squeeze_excitation --batch 1"
     ),
     "python tools/complexity.py --table 2": Smoke(slow=True),
-    "python scripts/convert_checkpoint.py --cfg configs/coco/hrnet_w32_256x192.yaml "
+    "python tools/convert.py --cfg configs/coco/hrnet_w32_256x192.yaml "
     "--weights pose_hrnet_w32_256x192.pth --out hrnet_w32.pt": Smoke({"hrnet_w32.pt": "converted.pt"}, COCO),
     "python tools/test.py --cfg configs/coco/hrnet_w32_256x192.yaml --checkpoint hrnet_w32.pt": Smoke(
         add=f"{COCO} --no-report"
@@ -128,22 +128,22 @@ SMOKE = {
     "python tools/benchmark.py eval --json FILE": Smoke(add="--rounds 1 --share 0.01"),
     "python tools/benchmark.py data --cfg F": Smoke({"F": QUICKSTART}, f"--rounds 1 {SMALL}"),
     "python tools/benchmark.py codec": Smoke(add="--rounds 1 --batch 1 --size 256x192"),
-    "python scripts/reproduce.py --table 2 --dry-run --gpus 4": Smoke(),
-    "python scripts/reproduce.py --table 6 --smoke": Smoke(
+    "python tools/reproduce.py --table 2 --dry-run --gpus 4": Smoke(),
+    "python tools/reproduce.py --table 6 --smoke": Smoke(
         add="--rows simple_baseline_r50_384x288 MODEL.WIDTH 8 MODEL.HEAD_CHANNELS 16", slow=True
     ),
-    "python scripts/reproduce.py --table 2 --gpus 4 --data data/coco --rows HRNet-W32 'HRNet-W32 + PSA'": Smoke(
+    "python tools/reproduce.py --table 2 --gpus 4 --data data/coco --rows HRNet-W32 'HRNet-W32 + PSA'": Smoke(
         not_run="trains on COCO; tests/engine/test_reproduce.py runs such rows on synthetic people"
     ),
-    "python scripts/reproduce.py --table 6 --like-for-like --markdown-only": Smoke(),
-    "python scripts/reproduce.py --published downloads": Smoke(
+    "python tools/reproduce.py --table 6 --like-for-like --markdown-only": Smoke(),
+    "python tools/reproduce.py --published downloads": Smoke(
         not_run="needs a published file; tests/engine/test_reproduce.py makes one"
     ),
     # configs/README.md
-    "python scripts/make_synthetic.py --root data/synthetic": Smoke(
+    "python tools/synthetic.py --root data/synthetic": Smoke(
         {"data/synthetic": "output/synthetic"}, "--train 2 --val 1 --workers 1 --size 96 80"
     ),
-    "python scripts/study_attention.py --rows none squeeze_excitation global_context cbam non_local psa_channel "
+    "python tools/study.py --rows none squeeze_excitation global_context cbam non_local psa_channel "
     "psa_spatial psa_p psa_s psa_p:fig2 --seeds 0 1 2 TRAIN.EPOCHS 5 TRAIN.SCHEDULE.MILESTONES '[3,4]' "
     "TRAIN.EVAL_EVERY 5": Smoke(not_run="thirty runs; tests/scripts runs two"),
     # psa_pose/attention/README.md
@@ -154,13 +154,12 @@ SMOKE = {
         add="--archives mirror/archives.txt --root data/fetched_val"
     ),
     "bash scripts/download_coco.sh --only test": Smoke(add="--archives mirror/archives.txt --root data/fetched_test"),
-    "python scripts/detect_people.py --cfg configs/coco/hrnet_w32_256x192.yaml --out data/coco/own_boxes.json": Smoke(
+    "python tools/detect.py --cfg configs/coco/hrnet_w32_256x192.yaml --out data/coco/own_boxes.json": Smoke(
         {"data/coco/own_boxes.json": "output/own_boxes.json"},
         "--detector-weights weights.pth --device cpu DATASET.TEST_ANNOTATIONS annotations/one_image.json",
         slow=True,
     ),
-    "python scripts/detect_people.py --cfg configs/coco/hrnet_w32_256x192.yaml "
-    "--eval-only data/coco/own_boxes.json": Smoke(),
+    "python tools/detect.py --cfg configs/coco/hrnet_w32_256x192.yaml --eval-only data/coco/own_boxes.json": Smoke(),
     "python tools/test.py --cfg configs/coco/hrnet_w32_256x192.yaml --checkpoint C "
     "DATASET.TEST_DETECTIONS own_boxes.json": Smoke({"C": TINY_HRNET}, f"{COCO} --no-report"),
     "python tools/check_dataset.py --cfg mine.yaml": Smoke(),

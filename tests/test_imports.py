@@ -25,6 +25,7 @@ FLOORS = (
     ("segmentation",),
     ("tasks",),
     ("dataset_tools", "benchmark", "paper"),
+    ("__main__",),
 )
 # Within a floor, where one leans on its neighbour.
 NEIGHBOURS = {("device", "distributed"), ("run_log", "distributed"), ("codecs", "losses"), ("synthetic", "data")}

@@ -1,4 +1,4 @@
-"""Measure this machine: python tools/benchmark.py attention|model|train|codec|data|eval|infer [options]"""
+"""Measure this machine's speed: python tools/benchmark.py attention|model|train|codec|data|eval|infer [options]"""
 
 import argparse
 import json
@@ -13,18 +13,19 @@ from yacs.config import CfgNode
 from psa_pose.command_line import run_command
 from psa_pose.config import load_config
 from psa_pose.errors import ConfigError
+from psa_pose.files import shipped_folder
 
 Answer = tuple[Any, str]
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Times are medians; compared works run alternately in one process.")
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     for add in (add_attention, add_model, add_train, add_codec, add_data, add_eval, add_infer):
         kind = add(kinds)
         kind.add_argument("--json", type=Path, help="also write the figures to this file")
         kind.add_argument("--threads", type=int, default=0, help="torch's threads (default: as torch chooses)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     # The profiler that memory is read from talks on stderr.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
@@ -168,7 +169,7 @@ def add_infer(kinds: Any) -> argparse.ArgumentParser:
     text = "from a picture to people: the stages, and the ways to compute a network, all compared with plain PyTorch"
     kind = add_kind(kinds, "infer", run_infer, 9, text)
     names = ["simple_baseline_r50_256x192", "hrnet_w32_256x192"]
-    default = [str(Path(__file__).parents[1] / f"configs/coco/{name}.yaml") for name in names]
+    default = [str(shipped_folder("configs") / f"coco/{name}.yaml") for name in names]
     kind.add_argument("configs", nargs="*", default=default, metavar="CONFIG[,KEY,value...]", help="R50 and W32")
     kind.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="persons per call (%(default)s)")
     kind.add_argument("--ways", nargs="+", help="such as folded+channels-last, compiled, onnxruntime (default: all)")

@@ -1,13 +1,14 @@
-"""Look at samples of a data set: python tools/browse.py --cfg F [--split test] [--out samples.html] [KEY value ...]"""
+"""Show samples of a data set: python tools/browse.py --cfg F [--split test] [--out samples.html] [KEY value ...]"""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from psa_pose.command_line import run_command
 from psa_pose.config import load_config
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description="Samples of a data set before and after augmentation: stored image with box and keypoints, the "
         "crop that the network is fed, its target heatmaps. The same for the same SEED."
@@ -19,7 +20,7 @@ def main() -> None:
         "--out", type=Path, default=Path("output/browse.html"), help=".png, .jpg, or .html for a page (%(default)s)"
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY value", help="config keys to change, e.g. SEED 1")
-    args = parser.parse_intermixed_args()
+    args = parser.parse_intermixed_args(argv)
     config = load_config(args.cfg, args.overrides)
 
     from psa_pose.dataset_tools.browse import run_browse

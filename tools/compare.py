@@ -1,13 +1,14 @@
-"""Is one model better than another: python tools/compare.py A_results.json B_results.json"""
+"""Say whether one model is better than another: python tools/compare.py A_results.json B_results.json"""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from psa_pose.command_line import run_command
 from psa_pose.config import load_config
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description="Paired comparison of two COCO keypoint result files: differences of every statistic with "
         "bootstrap intervals and p-values, and the keypoints and images that moved most."
@@ -20,7 +21,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="also write an HTML page with the persons that moved most")
     parser.add_argument("--cfg", type=Path, help="config whose images and crops the page shows, and whose skeleton")
     parser.add_argument("overrides", nargs="*", metavar="KEY value", help="config keys to change, e.g. DATASET.ROOT F")
-    args = parser.parse_intermixed_args()
+    args = parser.parse_intermixed_args(argv)
     if args.resamples < 10:
         parser.error("--resamples must be at least 10")
 

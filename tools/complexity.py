@@ -1,16 +1,16 @@
-"""Parameters and multiply-adds: python tools/complexity.py --cfg F [KEY value ...] or --table 1|2|4|6"""
+"""Count parameters and multiply-adds: python tools/complexity.py --cfg F [KEY value ...] or --table 1|2|4|6"""
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from psa_pose.command_line import run_command
 from psa_pose.config import load_config
+from psa_pose.files import shipped_folder
 
-ROOT = Path(__file__).parents[1]
 
-
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description="Parameters and multiply-adds of a network, or of each row of a pose table of the PSA paper beside "
         "the printed figures."
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4, help="images per batch of --measure (default 4)")
     parser.add_argument("--rounds", type=int, default=10, help="rounds of --measure (default 10)")
     parser.add_argument("overrides", nargs="*", metavar="KEY value", help="config keys to change")
-    args = parser.parse_intermixed_args()
+    args = parser.parse_intermixed_args(argv)
     config = load_config(args.cfg, args.overrides) if args.cfg else None
 
     from psa_pose.benchmark.model import measure_rows
@@ -31,13 +31,14 @@ def main() -> None:
     from psa_pose.models.complexity import config_complexity
     from psa_pose.paper.complexity import complexity_row, format_rows, read_table, table_rows
 
+    root = shipped_folder("configs").parent
     if config is not None:
         title, rows = str(args.cfg), [complexity_row(args.cfg.stem, args.cfg, config_complexity(config), {})]
     else:
-        table = read_table(args.table, ROOT)
-        title, rows = table["title"], table_rows(table, args.overrides, ROOT)
+        table = read_table(args.table, root)
+        title, rows = table["title"], table_rows(table, args.overrides, root)
     if args.measure:
-        measure_rows(rows, args.overrides, args.batch, args.rounds, ROOT)
+        measure_rows(rows, args.overrides, args.batch, args.rounds, root)
     print(f"{title}\n\n{format_rows(rows)}")
     if args.json:
         atomic_write(args.json, lambda file: file.write(json.dumps(rows, indent=1).encode()))

@@ -1,13 +1,14 @@
-"""Make a network usable without this library: python tools/export.py --checkpoint C --format onnx --keypoints"""
+"""Write a network for other programs: python tools/export.py --checkpoint C --format onnx --keypoints"""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from psa_pose.command_line import run_command
 from psa_pose.errors import ConfigError
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description="Write a checkpoint's network as a file for other programs. It takes RGB crops (N, H, W, 3), uint8."
     )
@@ -20,7 +21,7 @@ def main() -> None:
     parser.add_argument("--cfg", type=Path, help="config of the data, for static quantization and --ap")
     parser.add_argument("--ap", action="store_true", help="then test the ONNX file and the checkpoint on --cfg")
     parser.add_argument("overrides", nargs="*", metavar="KEY value", help="keys of --cfg to change")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.cfg is None and (args.quantize == "static" or args.ap or args.overrides):
         raise ConfigError("--quantize static, --ap and KEY value pairs need a config; give --cfg")
     if args.ap and args.format != "onnx":

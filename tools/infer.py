@@ -2,13 +2,14 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from psa_pose.command_line import run_command
 from psa_pose.errors import ConfigError
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description="Keypoints of people on pictures, videos or a camera: drawn, and as COCO JSON. Exit status 1 where "
         "something could not be read."
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--no-flip", action="store_true", help="look at each person once: half the time")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
 
     import torch
 

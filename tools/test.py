@@ -1,19 +1,20 @@
-"""Evaluate a checkpoint: python tools/test.py --cfg F --checkpoint C [KEY value ...]"""
+"""Test a network: python tools/test.py --cfg F --checkpoint C [KEY value ...]"""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from psa_pose.command_line import run_command
 from psa_pose.config import load_config
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description="Keypoint AP, or MPII's PCKh, of a checkpoint, under each box protocol that is there."
     )
     parser.add_argument("--cfg", type=Path, required=True, help="YAML config file")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--checkpoint", type=Path, help="what tools/train.py or scripts/convert_checkpoint.py wrote")
+    source.add_argument("--checkpoint", type=Path, help="what tools/train.py or tools/convert.py wrote")
     source.add_argument("--results", type=Path, help="instead of a network, a COCO keypoint result file")
     source.add_argument(
         "--oracle",
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("--baselines", action="store_true", help="print the published rows of both protocols beside it")
     parser.add_argument("--no-report", action="store_true", help="do not write the HTML page")
     parser.add_argument("overrides", nargs="*", metavar="KEY value", help="config keys to change, e.g. TEST.FLIP false")
-    args = parser.parse_intermixed_args()
+    args = parser.parse_intermixed_args(argv)
     if args.submission and not args.checkpoint:
         parser.error("--submission needs --checkpoint")
     config = load_config(args.cfg, args.overrides)

@@ -1,19 +1,20 @@
 """Train a pose network: python tools/train.py --cfg configs/synthetic/quickstart.yaml [KEY value ...]"""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from psa_pose.command_line import run_command
 from psa_pose.config import load_config
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Train a pose network. Several processes: torchrun tools/train.py ...")
     parser.add_argument("--cfg", type=Path, required=True, help="YAML config file")
     parser.add_argument("--resume", action="store_true", help="go on where the run in OUTPUT_DIR was left")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that is in OUTPUT_DIR")
     parser.add_argument("overrides", nargs="*", metavar="KEY value", help="config keys to change, e.g. TRAIN.EPOCHS 10")
-    args = parser.parse_intermixed_args()
+    args = parser.parse_intermixed_args(argv)
     config = load_config(args.cfg, args.overrides)
 
     from psa_pose.training.loop import run_train

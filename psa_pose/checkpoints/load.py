@@ -28,7 +28,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if not is_ours(content):
         raise CheckpointError(
             f"checkpoint {path} is not one that tools/train.py of this version wrote; train one, or convert another "
-            "project's with scripts/convert_checkpoint.py"
+            "project's with tools/convert.py"
         )
     return content
 

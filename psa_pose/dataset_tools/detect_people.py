@@ -1,4 +1,4 @@
-"""`scripts/detect_people.py`: a detector's person boxes as a COCO detection file, and the person AP of such a file."""
+"""`tools/detect.py`: a detector's person boxes as a COCO detection file, and the person AP of such a file."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class PoseEstimator:
         channels_last: bool | None = None,
         compile: bool = False,
     ) -> PoseEstimator:
-        """From what tools/train.py or scripts/convert_checkpoint.py wrote (.pt or .safetensors), and nothing else.
+        """From what tools/train.py or tools/convert.py wrote (.pt or .safetensors), and nothing else.
 
         device: "auto" (a GPU if there is one), or torch's word for one. flip: average with the mirrored crop.
         dtype: what the network computes in, float32, bfloat16, or on a GPU float16.

@@ -67,7 +67,7 @@ def row_job(plan: Plan, row: Row) -> Job:
     keys = [*batch_keys(plan, load_config(file)), *common_keys(plan, folder)]
     cfg = load_config(file, keys)
     executed = config_complexity(cfg).executed
-    train = [*launch(plan, "tools/train.py"), "--cfg", str(file), "--resume", *keys]
+    train = [*launch(plan, "train"), "--cfg", str(file), "--resume", *keys]
     # The weights after the last epoch: the best ones were chosen by their AP on the split that is tested.
     steps = [Step("train", train, folder / FINAL), test_step(plan, file, folder / LAST, keys)]
     return Job(row.name, folder, cfg, plan.gpus, steps, float(executed * cfg.TRAIN.EPOCHS), executed)
@@ -77,7 +77,7 @@ def test_step(plan: Plan, file: Path, checkpoint: Path, keys: list[str]) -> Step
     """The command that tests a checkpoint under both box protocols."""
     page = [] if plan.page else ["--no-report"]
     words = ["--cfg", str(file), "--checkpoint", str(checkpoint), *page, *keys]
-    return Step("test", [*launch(plan, "tools/test.py"), *words])
+    return Step("test", [*launch(plan, "test"), *words])
 
 
 def common_keys(plan: Plan, folder: Path) -> list[str]:
@@ -86,10 +86,10 @@ def common_keys(plan: Plan, folder: Path) -> list[str]:
     return ["OUTPUT_DIR", str(folder), *data, *plan.overrides]
 
 
-def launch(plan: Plan, tool: str) -> list[str]:
-    """The start of a command: the tool itself, or as many of it as there are GPUs."""
+def launch(plan: Plan, command: str) -> list[str]:
+    """The start of a command: itself, or as many of it as there are GPUs."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={plan.gpus}"] if plan.gpus > 1 else []
-    return [sys.executable, *torchrun, str(plan.root / tool)]
+    return [sys.executable, *torchrun, "-m", "psa_pose", command]
 
 
 def batch_keys(plan: Plan, cfg: CfgNode) -> list[str]:

@@ -116,7 +116,7 @@ def published_job(plan: Plan, entry: Published) -> Job:
     keys = [*entry.keys, *common_keys(plan, folder)]
     cfg = load_config(file, keys)
     out = folder / "converted.pt"
-    convert = [sys.executable, str(plan.root / "scripts/convert_checkpoint.py"), "--cfg", str(file)]
+    convert = [sys.executable, "-m", "psa_pose", "convert", "--cfg", str(file)]
     convert += ["--weights", str(entry.path), "--out", str(out), *keys]
     steps = [Step("convert", convert, out), test_step(plan, file, out, keys)]
     width, height = cfg.INPUT.SIZE

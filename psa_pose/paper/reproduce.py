@@ -1,4 +1,4 @@
-"""What `scripts/reproduce.py` does: a table trained and tested, foretold, or only written."""
+"""What `tools/reproduce.py` does: a table trained and tested, foretold, or only written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""scripts/detect_people.py: the file it writes, and the person AP against pycocotools used by hand."""
+"""tools/detect.py: the file it writes, and the person AP against pycocotools used by hand."""
 
 import contextlib
 import io
@@ -18,7 +18,7 @@ from psa_pose.inference.detector import NAME
 from psa_pose.metrics.box_ap import PersonAP, format_ap, person_ap
 from tests.commands import run_here
 
-SCRIPT = Path(__file__).parents[2] / "scripts/detect_people.py"
+SCRIPT = Path(__file__).parents[2] / "tools/detect.py"
 PERSONS = "annotations/person_keypoints_val2017.json"
 
 

@@ -89,7 +89,7 @@ def test_every_command_of_a_dry_run_loads(said):
     configs = []
     for command, tool in zip(commands, ["train", "test"] * 4, strict=True):
         assert command[:5] == [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-        assert command[5] == str(ROOT / f"tools/{tool}.py")
+        assert command[5:8] == ["-m", "psa_pose", tool]
         file = command[command.index("--cfg") + 1]
         cfg = load_config(file, command[command.index("TRAIN.BATCH_SIZE") :])
         configs.append(Path(file).stem)
@@ -132,7 +132,7 @@ def test_rows_share_runs_and_an_unknown_one_is_told_all_names():
 
 def run_script(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["reproduce.py", *map(str, arguments)])
-    runpy.run_path(str(ROOT / "scripts/reproduce.py"), run_name="__main__")
+    runpy.run_path(str(ROOT / "tools/reproduce.py"), run_name="__main__")
 
 
 def test_the_command_takes_keys_behind_the_rows(monkeypatch, capsys, tmp_path):

@@ -1,4 +1,4 @@
-"""The scripts as a user starts them."""
+"""The study, and boxes for measurements, as a user starts them."""
 
 import json
 import subprocess
@@ -14,13 +14,13 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(script, *arguments):
-    command = [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)]
+    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def test_jittered_boxes_are_read_as_detections(people, tmp_path):
     annotations, out = people / "annotations/person_keypoints_val2017.json", tmp_path / "boxes.json"
-    answer = run("jitter_boxes.py", "--annotations", annotations, "--out", out, "--per-image", 20)
+    answer = run("scripts/jitter_boxes.py", "--annotations", annotations, "--out", out, "--per-image", 20)
     assert answer.returncode == 0, answer.stderr
     boxes = json.loads(out.read_text())
     images = {box["image_id"] for box in boxes}
@@ -35,7 +35,7 @@ def test_jittered_boxes_are_read_as_detections(people, tmp_path):
 def test_study_trains_tests_tabulates_and_goes_on(people, tmp_path):
     tiny = ["DATASET.ROOT", people, "MODEL.WIDTH", 16, "MODEL.HEAD_CHANNELS", 8, "TRAIN.EPOCHS", 1, "LOADER.WORKERS", 0]
     arguments = ["--rows", "none", "psa_p:fig2", "--seeds", 0, "--out", tmp_path / "study", *tiny]
-    first = run("study_attention.py", *arguments)
+    first = run("tools/study.py", *arguments)
     assert first.returncode == 0, first.stderr
     study = json.loads((tmp_path / "study/study.json").read_text())
     assert study["gates"]["none"] == {}
@@ -55,9 +55,9 @@ def test_study_trains_tests_tabulates_and_goes_on(people, tmp_path):
     assert row["images"]["p_value"] == alone.p_value
     svg = ElementTree.parse(tmp_path / "study/study.svg")
     assert len(svg.findall(".//{*}circle")) == 4
-    again = run("study_attention.py", *arguments)
+    again = run("tools/study.py", *arguments)
     assert "persons/s" not in again.stdout
     assert again.stdout.splitlines()[-5:] == first.stdout.splitlines()[-5:]
-    other = run("study_attention.py", *arguments, "TRAIN.BATCH_SIZE", 8)
+    other = run("tools/study.py", *arguments, "TRAIN.BATCH_SIZE", 8)
     assert other.returncode == 2
     assert "another config" in other.stderr

@@ -52,7 +52,7 @@ def test_from_the_archives_to_a_submission(people, clone):
     check = start(clone, f"python tools/check_dataset.py {CFG}")
     assert "person boxes on" in check
     assert check.splitlines()[-1] == "no errors"
-    assert "8 images" in start(clone, f"python scripts/detect_people.py {CFG} --eval-only {boxes}")
+    assert "8 images" in start(clone, f"python tools/detect.py {CFG} --eval-only {boxes}")
 
     train = f"python tools/train.py {CFG} {COCO} TRAIN.LOG_EVERY 1 MODEL.ATTENTION.NAME psa_p"
     start(clone, train)

@@ -109,9 +109,9 @@ def test_a_run_starts_from_a_file_and_says_so(tiny_config, tmp_path):
 
 def convert(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:
     """Exit status, output and errors of the command."""
-    monkeypatch.setattr(sys, "argv", ["convert_checkpoint.py", *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["convert.py", *map(str, arguments)])
     try:
-        runpy.run_path(str(REPOSITORY / "scripts/convert_checkpoint.py"), run_name="__main__")
+        runpy.run_path(str(REPOSITORY / "tools/convert.py"), run_name="__main__")
         status = 0
     except SystemExit as end:
         status = end.code
@@ -132,7 +132,7 @@ def test_a_converted_network_is_tested_as_the_original(tiny_config, tmp_path, mo
     assert (status, errors) == (0, "")
     assert "keys match, 0 missing, 0 unexpected" in said
     last = shlex.split(said.splitlines()[-1])
-    assert last[:4] == ["next:", "python", "tools/test.py", "--cfg"]
+    assert last[:4] == ["next:", "psa-pose", "test", "--cfg"]
     assert last[-2:] == ["--checkpoint", str(tmp_path / "a.pt")]
     content = load_checkpoint(tmp_path / "a.pt")
     assert content["input"] | {"CHANNEL_ORDER": "bgr", "SIZE": [64, 64]} == content["input"]
