@@ -1,0 +1,92 @@
+"""Label maps as files: PNGs whose pixels are class indices, with or without a palette."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from psa_pose.data.images import read_file
+from psa_pose.errors import DataError
+from psa_pose.files import atomic_write
+from psa_pose.segmentation.cityscapes_classes import train_ids
+from psa_pose.segmentation.classes import IGNORE
+
+UNKNOWN = 254
+"""What a label table makes of a value that is neither a class nor ignored; no data set has so many classes."""
+
+
+def index_table(classes: int) -> np.ndarray:
+    """(256,) uint8, value in the file -> label, for files that hold 0 to classes - 1 and 255."""
+    table = np.full(256, UNKNOWN, np.uint8)
+    table[:classes] = np.arange(classes)
+    table[IGNORE] = IGNORE
+    return table
+
+
+def cityscapes_table() -> np.ndarray:
+    """(256,) uint8, label id -> train id, for Cityscapes' labelIds files."""
+    table = index_table(0)
+    table[: len(train_ids())] = train_ids()
+    return table
+
+
+def read_label(path: Path, table: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
+    """The label map of a PNG, (H, W) uint8: classes, and 255 where a pixel does not count.
+
+    table: of `index_table` or `cityscapes_table`. size: (width, height) of the image it belongs to.
+    Raises DataError for a missing or broken file, colours instead of indices, another size, a value that is no class.
+    """
+    values = read_indices(path)
+    if size is not None and values.shape != size[::-1]:
+        raise DataError(
+            f"label {path} is {values.shape[1]}x{values.shape[0]} pixels, its image {size[0]}x{size[1]}; "
+            "make them the same size"
+        )
+    labels = cv2.LUT(values, table)
+    if labels.max(initial=0) >= UNKNOWN and (labels == UNKNOWN).any():
+        wrong = sorted(set(np.unique(values[labels == UNKNOWN]).tolist()))
+        allowed = int((table[:IGNORE] != UNKNOWN).sum())
+        raise DataError(
+            f"label {path} has the values {', '.join(map(str, wrong[:5]))}, which are neither one of the "
+            f"{allowed} known ones nor 255; check the class list, or write 255 where a pixel does not count"
+        )
+    return labels
+
+
+def read_indices(path: Path) -> np.ndarray:
+    """The pixel values of a PNG of class indices, (H, W) uint8, whatever its palette."""
+    data = read_file(path)
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            kind = picture.mode
+            values = np.asarray(picture) if kind in ("P", "L", "1") else None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        raise DataError(
+            f"label {path} is not a picture that can be read ({len(data)} bytes); replace the file"
+        ) from None
+    if kind.startswith(("I", "F")):
+        raise DataError(f"label {path} has 16 or more bits per pixel; write class indices as an 8-bit PNG")
+    if values is None:
+        raise DataError(
+            f"label {path} is a colour picture ({kind}), not class indices; convert each colour to its class's number"
+        )
+    return values.astype(np.uint8, copy=False)
+
+
+def write_label(path: Path, labels: np.ndarray, palette: np.ndarray | None = None) -> None:
+    """Write labels (H, W) uint8 as a PNG, with a palette (256, 3) uint8 RGB where given, whole or not at all."""
+    atomic_write(path, lambda file: file.write(encode_label(labels, palette)))
+
+
+def encode_label(labels: np.ndarray, palette: np.ndarray | None = None) -> bytes:
+    """Labels (H, W) uint8 as the bytes of a PNG; palette: (256, 3) uint8 RGB, without it grey."""
+    picture = Image.fromarray(np.ascontiguousarray(labels, np.uint8))
+    if palette is not None:
+        picture.putpalette(palette.tobytes())
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
