@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,10 @@ from tqdm import tqdm
 
 from psa_pose.distributed import is_main
 from psa_pose.errors import ConfigError
+from psa_pose.files import atomic_write
+
+Info = Callable[[str], object]
+"""Takes a line for the log."""
 
 
 class RunLog:
@@ -24,7 +28,7 @@ class RunLog:
     """
 
     def __init__(self, folder: Path, go_on_at: int | None = None) -> None:
-        self._open = is_main()
+        self._open, self._folder = is_main(), folder
         if not self._open:
             return
         from torch.utils.tensorboard import SummaryWriter
@@ -77,6 +81,12 @@ class RunLog:
                 self._board.add_scalar(prefix + name, value, step)
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
-        """An RGB picture (H, W, 3) uint8 for TensorBoard."""
+        """An RGB picture (H, W, 3) uint8 as pictures/<name>.png, and for TensorBoard; encoded once."""
         if self._open:
-            self._board.add_image(name, image, step, dataformats="HWC")
+            import cv2
+            from tensorboard.compat.proto.summary_pb2 import Summary
+
+            png = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+            atomic_write(self._folder / "pictures" / f"{name}.png", lambda file: file.write(png))
+            content = Summary.Image(height=image.shape[0], width=image.shape[1], colorspace=3, encoded_image_string=png)
+            self._board._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=name, image=content)]), step)

@@ -116,6 +116,7 @@ def train(data: Path, folder: Path, epochs: int, workers: int) -> None:
     import torch
 
     from psa_pose.config import load_config
+    from psa_pose.tasks import build_task
     from psa_pose.training.loop import run_train
 
     torch.set_num_threads(1)
@@ -143,7 +144,8 @@ def train(data: Path, folder: Path, epochs: int, workers: int) -> None:
         "LOADER.WORKERS": workers,
     }
     pairs = [str(word) for pair in words.items() for word in pair]
-    run_train(load_config(Path(__file__).parents[1] / "configs/synthetic/quickstart.yaml", pairs))
+    cfg = load_config(Path(__file__).parents[1] / "configs/synthetic/quickstart.yaml", pairs)
+    run_train(build_task(cfg))
 
 
 def wait(pid: int) -> int:

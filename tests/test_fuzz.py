@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from psa_pose.checkpoints import checkpoint_content, load_checkpoint, load_weights, save_checkpoint
 from psa_pose.checkpoints.safetensors_file import save_safetensors
 from psa_pose.checkpoints.spec import ModelSpec
-from psa_pose.codecs.build import build_codec
+from psa_pose.codecs import build_codec
 from psa_pose.config import dump_config, load_config
 from psa_pose.config.defaults import default_config
 from psa_pose.data.build import build_test_sets, build_train_set

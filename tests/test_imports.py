@@ -30,7 +30,6 @@ FLOORS = (
 # Within a floor, where one leans on its neighbour.
 NEIGHBOURS = {("device", "distributed"), ("run_log", "distributed"), ("codecs", "losses"), ("synthetic", "data")}
 NEIGHBOURS |= {
-    ("training", "evaluation"),
     ("paper", "dataset_tools"),
     ("export", "evaluation"),
     ("inference", "export"),

@@ -107,7 +107,7 @@ def call(command: str, *arguments: str) -> None:
 def gate_deviations(config_file: Path, keys: list[str], checkpoint: Path) -> dict[str, float]:
     """Standard deviation of each spatial gate of a trained network, on its first batch of test persons."""
     from psa_pose.checkpoints import load_checkpoint, load_weights
-    from psa_pose.codecs.build import build_codec
+    from psa_pose.codecs import build_codec
     from psa_pose.config.skeleton import build_skeleton
     from psa_pose.data.build import build_test_sets
     from psa_pose.data.loader import OrderedBatches, make_loader

@@ -37,13 +37,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from psa_pose.evaluation.submission import run_submission
     from psa_pose.evaluation.test import run_results, run_test
+    from psa_pose.tasks import build_task
 
     if args.submission:
-        run_submission(config, args.checkpoint, args.submission)
+        run_submission(build_task(config), args.checkpoint, args.submission)
     elif args.results:
         run_results(config, args.results, not args.no_report, args.baselines)
     else:
-        run_test(config, args.checkpoint, args.oracle, not args.no_report, args.baselines)
+        run_test(build_task(config), args.checkpoint, args.oracle, not args.no_report, args.baselines)
 
 
 if __name__ == "__main__":

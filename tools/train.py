@@ -17,9 +17,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_intermixed_args(argv)
     config = load_config(args.cfg, args.overrides)
 
+    from psa_pose.tasks import build_task
     from psa_pose.training.loop import run_train
 
-    run_train(config, resume=args.resume, overwrite=args.overwrite)
+    run_train(build_task(config), resume=args.resume, overwrite=args.overwrite)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
-from psa_pose.codecs.build import build_codec
+from psa_pose.codecs import build_codec
 from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.build import build_test_sets, build_train_set
 from psa_pose.data.dataset import CropDataset

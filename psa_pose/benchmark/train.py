@@ -14,12 +14,11 @@ import torch
 from yacs.config import CfgNode
 
 from psa_pose.benchmark.measure import Work, alternate, peak_memory, ratio
-from psa_pose.data.device_decode import EncodedBatch, decode_on_device
-from psa_pose.data.loader import Batch
-from psa_pose.device import choose_device
-from psa_pose.training.loop import forward_and_backward, update_weights
+from psa_pose.task import Batch
+from psa_pose.tasks import build_task
 from psa_pose.training.monitor import DataTimer
 from psa_pose.training.setup import Run, prepared_run
+from psa_pose.training.step import train_step
 
 
 def compare_training(configs: Mapping[str, CfgNode], rounds: int) -> list[dict[str, Any]]:
@@ -31,7 +30,7 @@ def compare_training(configs: Mapping[str, CfgNode], rounds: int) -> list[dict[s
     """
     with ExitStack() as stack:
         runs = {name: _start(cfg, stack) for name, cfg in configs.items()}
-        device = next(iter(runs.values())).run.device
+        device = next(iter(runs.values())).run.task.device
         works: dict[str, Work] = {name: started.step for name, started in runs.items()}
         for started in runs.values():
             started.step()
@@ -56,9 +55,9 @@ class _Started:
     def step(self) -> None:
         """The next batch and what the training loop does with it."""
         clock = DataTimer()
-        batch = decode_on_device(next(clock.wrap(self._batches)), self.run.dataset, self.run.device)
-        self.losses.append(forward_and_backward(self.run, batch))
-        update_weights(self.run, self._number)
+        task = self.run.task
+        batch = task.to_device(next(clock.wrap(self._batches)), self.run.dataset)
+        self.losses.append(train_step(task, self.run.state, batch, self._number, task.cfg.TRAIN.OPTIMIZER.LR)[0])
         self._waited.append(clock.waited)
         self._number += 1
 
@@ -81,19 +80,15 @@ def _start(cfg: CfgNode, stack: ExitStack) -> _Started:
     cfg.defrost()
     cfg.OUTPUT_DIR = str(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "run")
     cfg.freeze()
-    run = stack.enter_context(prepared_run(cfg, choose_device(cfg.DEVICE), None))
-    run.network.train()
-    for module in run.frozen:
-        module.eval()
-    for group in run.optimizer.param_groups:
-        group["lr"] = run.rate
+    run = stack.enter_context(prepared_run(build_task(cfg), None))
+    run.state.train_mode()
     return _Started(run)
 
 
-def _endless(run: Run) -> Iterator[Batch | EncodedBatch]:
+def _endless(run: Run) -> Iterator[Batch]:
     """Whole batches, epoch after epoch."""
 
-    def epoch(number: int) -> Iterator[Batch | EncodedBatch]:
+    def epoch(number: int) -> Iterator[Batch]:
         run.batches.epoch = number
         return (batch for batch in run.loader if len(batch.rows) == run.cfg.TRAIN.BATCH_SIZE)
 

@@ -19,8 +19,7 @@ from yacs.config import CfgNode
 
 from psa_pose.checkpoints.content import check_content, check_input, read_section
 from psa_pose.checkpoints.load import load_checkpoint, load_weights
-from psa_pose.codecs import CODECS, Codec, make_codec
-from psa_pose.codecs.build import build_codec
+from psa_pose.codecs import CODECS, Codec, build_codec, make_codec
 from psa_pose.config import parse_config
 from psa_pose.config.skeleton import build_skeleton
 from psa_pose.errors import CheckpointError, PsaPoseError

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 
+from yacs.config import CfgNode
+
 from psa_pose.codecs.base import Codec
 from psa_pose.codecs.gaussian import Dark, Standard, UdpGaussian
 from psa_pose.codecs.udp_offset import UdpOffset
@@ -32,4 +34,11 @@ def make_codec(name: str, input_size: tuple[int, int], heatmap_size: tuple[int, 
     return CODECS[name](input_size, heatmap_size, **given)
 
 
-__all__ = ["CODECS", "Codec", "make_codec"]
+def build_codec(cfg: CfgNode) -> Codec:
+    """The codec of CODEC and the INPUT sizes; 0 means the codec's own default."""
+    options = {"sigma": cfg.CODEC.SIGMA, "blur": cfg.CODEC.BLUR}
+    given = {key: value for key, value in options.items() if value}
+    return make_codec(cfg.CODEC.NAME, cfg.INPUT.SIZE, cfg.INPUT.HEATMAP_SIZE, **given)
+
+
+__all__ = ["CODECS", "Codec", "build_codec", "make_codec"]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from psa_pose.errors import ConfigError, DataError
 from psa_pose.geometry import Grid, span
+from psa_pose.losses import heatmap_mse
 
 
 class Codec(ABC):
@@ -56,6 +57,13 @@ class Codec(ABC):
         Returns joints (B, K, 2) float32 crop pixels and scores (B, K) float32. A map without a positive finite maximum
         has joint (0, 0) and a score of 0 or below. Raises DataError on maps of another shape.
         """
+
+    def loss(self, maps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """The published loss of this codec's targets, a mean over persons, joints and pixels: a scalar.
+
+        maps, targets: (B, K * channels_per_joint, height, width). weights: (B, K).
+        """
+        return heatmap_mse(maps, targets, weights)
 
     @torch.no_grad()
     def flip_back(self, maps: Tensor, flip_pairs: Iterable[tuple[int, int]], shift: float | None = None) -> Tensor:

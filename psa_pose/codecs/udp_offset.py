@@ -9,6 +9,7 @@ from torch import Tensor
 from psa_pose.codecs.base import Codec
 from psa_pose.codecs.peak import check_blur, find_peaks, gaussian_kernel, take
 from psa_pose.errors import ConfigError
+from psa_pose.losses import udp_offset_loss
 
 
 class UdpOffset(Codec):
@@ -60,6 +61,10 @@ class UdpOffset(Codec):
         """One axis: radii (B, K, size) from each pixel to the joints at `position` (B, K), 0 where not `drawn`."""
         pixel = torch.arange(size, device=position.device)
         return torch.where(drawn, (position[..., None] - pixel) / self.radius, 0.0)
+
+    def loss(self, maps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """See `Codec.loss`."""
+        return udp_offset_loss(maps, targets, weights)
 
     @torch.no_grad()
     def decode(self, maps: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +14,11 @@ from psa_pose.data.coco import Annotations, Persons, ground_truth_persons, read_
 from psa_pose.data.dataset import CropDataset
 from psa_pose.data.detections import detected_persons
 from psa_pose.data.mpii import HeadTruth, read_head_truth, read_mpii
+from psa_pose.data.problems import report_problems
 from psa_pose.errors import DataError
 from psa_pose.geometry import Grid
+from psa_pose.run_log import Info
 from psa_pose.skeleton import Skeleton
-
-Info = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -138,18 +137,6 @@ def _dataset(
         augmentation,
         cfg.SEED,
     )
-
-
-def report_problems(problems: list[str], on_error: str, info: Info) -> None:
-    """Raise the first problem, or say each of them, as DATASET.ON_ERROR wants it."""
-    if not problems:
-        return
-    if on_error == "raise":
-        others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{others}; mend the data, or leave such persons out with DATASET.ON_ERROR skip")
-    for problem in problems:
-        info(f"skipped: {problem}")
-    info(f"skipped {len(problems)} unusable images or annotations (DATASET.ON_ERROR is skip)")
 
 
 def _images_there(persons: Persons, folder: Path) -> np.ndarray:

@@ -73,6 +73,16 @@ class CropDataset(Dataset):
     def __len__(self) -> int:
         return len(self.persons)
 
+    @property
+    def ids(self) -> np.ndarray:
+        """(N,): the annotation of each person, -1 for a detection."""
+        return self.persons.annotation_ids
+
+    @property
+    def groups(self) -> np.ndarray:
+        """(N,): the image of each person."""
+        return self.persons.image
+
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         return self.sample(key)
 

@@ -40,7 +40,8 @@ class ShuffledBatches(Sampler[list[Key]]):
     order's start is repeated at its end until every process has an equal share, so that none waits for another.
     images: the image of each person, to keep the persons of an image together, so that one decode serves them; images
     are then in random order, and so are the persons of each.
-    epoch and first are set between epochs: the next one to take, and the batches of it that were taken before.
+    epoch, first and end are set between epochs: the next one to take, the batches of it that were taken before, and
+    those after which it is cut short (None: all).
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class ShuffledBatches(Sampler[list[Key]]):
         self.rank, self.world_size = rank, world_size
         self.images = images
         self.epoch = self.first = 0
+        self.end: int | None = None
 
     def __len__(self) -> int:
         return -(-self.persons // (self.batch_size * self.world_size))
@@ -67,7 +69,8 @@ class ShuffledBatches(Sampler[list[Key]]):
             order = group_by_image(order, self.images, generator)
         everyone = np.resize(order, -(-self.persons // self.world_size) * self.world_size)
         step = self.batch_size * self.world_size
-        for start in range(self.first * step, len(everyone), step):
+        end = len(everyone) if self.end is None else min(self.end * step, len(everyone))
+        for start in range(self.first * step, end, step):
             # Neighbours stay on one process: they may be of one image.
             share = np.split(everyone[start : start + step], self.world_size)[self.rank]
             yield [(self.epoch, int(row)) for row in share]
@@ -106,7 +109,7 @@ class OrderedBatches(Sampler[list[Key]]):
 
 
 def make_loader(
-    dataset: CropDataset,
+    dataset: Any,
     batches: Sampler[list[Key]],
     workers: int,
     pin_memory: bool,
@@ -130,7 +133,7 @@ def make_loader(
 class _Batches(Dataset):
     """What a loader asks for whole batches."""
 
-    def __init__(self, dataset: CropDataset, make: BatchMaker) -> None:
+    def __init__(self, dataset: Any, make: BatchMaker) -> None:
         self.dataset, self.make = dataset, make
 
     def __getitems__(self, keys: list[Key]) -> Any:

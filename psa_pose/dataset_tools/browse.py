@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from yacs.config import CfgNode
 
-from psa_pose.codecs import Codec
-from psa_pose.codecs.build import build_codec
+from psa_pose.codecs import Codec, build_codec
 from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.augment import View, augment_view, sample_generator
-from psa_pose.data.build import build_test_sets, build_train_set, report_problems
+from psa_pose.data.build import build_test_sets, build_train_set
 from psa_pose.data.dataset import CropDataset
 from psa_pose.data.images import read_image
 from psa_pose.data.loader import ShuffledBatches, collate
+from psa_pose.data.problems import report_problems
 from psa_pose.errors import ConfigError, DataError
 from psa_pose.evaluation.pictures import picture_crops
 from psa_pose.files import atomic_write

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from yacs.config import CfgNode
 
-from psa_pose.codecs.build import build_codec
+from psa_pose.codecs import build_codec
 from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.loader import collate
 from psa_pose.errors import DataError

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from psa_pose.codecs import Codec
 from psa_pose.data.loader import Batch
-from psa_pose.predict import Predictor
 
 
-def oracle_predictor(codec: Codec, source: str) -> Predictor:
-    """The truth instead of a network: the annotated "keypoints" themselves, or their "targets", decoded.
+@dataclass(frozen=True)
+class Oracle:
+    """A `psa_pose.predict.Predictor` that answers with the truth; joints without a label score 0.
 
-    The first shows what the evaluation loses, the second what the codec does. Joints without a label score 0.
+    source: "keypoints", the annotated ones themselves: what the evaluation loses; or "targets", their target heatmaps,
+    decoded: what the codec loses.
     """
 
-    def predict(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        maps, _ = codec.encode(batch.joints, batch.visible)
-        if source == "targets":
-            return *codec.decode(maps), maps
+    codec: Codec
+    source: str
+
+    def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        maps, _ = self.codec.encode(batch.joints, batch.visible)
+        if self.source == "targets":
+            return *self.codec.decode(maps), maps
         return batch.joints * batch.visible[..., None], batch.visible, maps
 
-    return predict
+    def __str__(self) -> str:
+        return f"oracle: {self.source}, codec {self.codec.name}"

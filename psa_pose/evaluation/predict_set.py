@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,41 +13,93 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from psa_pose import distributed
-from psa_pose.data.build import Info, TestSet, report_problems
+from psa_pose.data.build import Info, TestSet
 from psa_pose.data.device_decode import batch_maker, decode_on_device
 from psa_pose.data.loader import OrderedBatches, make_loader
+from psa_pose.data.problems import report_problems
 from psa_pose.device import choose_device
 from psa_pose.distributed import show_bar
 from psa_pose.evaluation.pictures import PICTURED, picture_crops
 from psa_pose.evaluation.result import Evaluation
+from psa_pose.evaluation.result_files import write_result_file
 from psa_pose.metrics.coco_ap import Predictions, keypoint_ap, to_results
 from psa_pose.metrics.pck import mpii_results, pckh_stats
 from psa_pose.predict import Predictor, crop_to_image
 from psa_pose.skeleton import Skeleton
-from psa_pose.visualization.sheets import CropView
+from psa_pose.visualization.draw import write_picture
+from psa_pose.visualization.sheets import CropView, prediction_sheet
 
 
 @dataclass(frozen=True)
 class EvalResult:
-    """An evaluation, the COCO result entries it rests on, and a few crops to look at (main process only)."""
+    """What a model answered on a test set, scored.
+
+    evaluation: the figures.
+    results: the entries of the result file that they rest on.
+    crops: a few crops to look at; on the main process.
+    threshold: joints with a higher score are drawn.
+    """
 
     evaluation: Evaluation
     results: list[dict[str, Any]]
+    test_set: TestSet
+    skeleton: Skeleton
     crops: list[CropView]
+    threshold: float
+
+    @property
+    def score(self) -> float:
+        """AP or PCKh, 0 to 1."""
+        return self.evaluation.score
+
+    @property
+    def stats(self) -> dict[str, float]:
+        return self.evaluation.stats
+
+    @property
+    def picture(self) -> np.ndarray | None:
+        """The crops with what is annotated and what was found."""
+        return prediction_sheet(self.crops, self.skeleton, self.threshold) if self.crops else None
+
+    def row(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return self.evaluation.as_dict()
+
+    def write(self, folder: Path) -> Path:
+        """Write the result file, the evaluation file and the picture; the result file's path."""
+        path = write_result_file(folder, self.evaluation, self.results, self.test_set.annotations.path, self.skeleton)
+        if self.picture is not None:
+            name = f"predictions_{self.evaluation.split}_{self.evaluation.protocol}.png"
+            write_picture(folder / name, self.picture)
+        return path
 
 
 def evaluate(
-    cfg: CfgNode, test_set: TestSet, predictor: Predictor, skeleton: Skeleton, flip: bool, info: Info
+    cfg: CfgNode,
+    test_set: TestSet,
+    predictor: Predictor,
+    skeleton: Skeleton,
+    flip: bool,
+    info: Info,
+    stop: Callable[[], None] = lambda: None,
 ) -> EvalResult:
-    """Predict every person of a test set once, whatever the number of processes, scored as COCO or MPII does."""
-    predictions, crops = predict_persons(cfg, test_set, predictor, skeleton, info)
-    answer = None if predictions is None else _score(cfg, test_set, skeleton, predictions, flip)
-    evaluation, results = distributed.broadcast(answer)
-    return EvalResult(evaluation, results, crops)
+    """Predict every person of a test set once, whatever the number of processes, scored as COCO or MPII does.
+
+    stop: called before every batch; what it raises ends the evaluation.
+    """
+    predictions, crops = predict_persons(cfg, test_set, predictor, skeleton, info, stop)
+    scored = None if predictions is None else _score(cfg, test_set, skeleton, predictions, flip)
+    evaluation, results = distributed.broadcast(scored)
+    return EvalResult(evaluation, results, test_set, skeleton, crops, cfg.TEST.KEYPOINT_SCORE)
 
 
 def predict_persons(
-    cfg: CfgNode, test_set: TestSet, predictor: Predictor, skeleton: Skeleton, info: Info
+    cfg: CfgNode,
+    test_set: TestSet,
+    predictor: Predictor,
+    skeleton: Skeleton,
+    info: Info,
+    stop: Callable[[], None] = lambda: None,
 ) -> tuple[Predictions | None, list[CropView]]:
     """Every person of a test set, predicted once by all processes together, and a few crops: main process only."""
     dataset = test_set.dataset
@@ -57,6 +111,7 @@ def predict_persons(
     rows, joints, scores, problems = [], [], [], []
     crops: list[CropView] = []
     for batch in tqdm(loader, desc=f"test, {test_set.protocol} boxes", leave=False, disable=not show_bar()):
+        stop()
         batch = decode_on_device(batch, dataset, device)
         crop_joints, keypoint_scores, maps = predictor(batch)
         usable = np.array([not problem for problem in batch.problems])

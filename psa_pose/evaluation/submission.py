@@ -17,16 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from yacs.config import CfgNode
 
 from psa_pose import distributed
-from psa_pose.codecs.build import build_codec
-from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.build import build_submission_set
-from psa_pose.device import choose_device
 from psa_pose.errors import DataError
 from psa_pose.evaluation.predict_set import predict_persons
-from psa_pose.evaluation.test import _check_coco, checkpoint_predictor
+from psa_pose.evaluation.test import check_coco, load_model
 from psa_pose.files import atomic_write, json_bytes
 from psa_pose.metrics.coco_ap import to_results
 from psa_pose.metrics.persons import MOST_PER_IMAGE
@@ -103,16 +99,18 @@ def submission_zip(name: str, entries: list[dict[str, Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def run_submission(cfg: CfgNode, checkpoint: Path, algorithm: str) -> Path:
-    """Predict the persons that the detector found on images without annotations, and write COCO's submission file."""
-    device, skeleton = choose_device(cfg.DEVICE), build_skeleton(cfg)
+def run_submission(task: Any, checkpoint: Path, algorithm: str) -> Path:
+    """COCO's submission file of what a checkpoint finds in the detector's boxes on images without annotations.
+
+    task: `psa_pose.tasks.pose.PoseTask`.
+    """
+    cfg, skeleton = task.cfg, task.skeleton
     folder = Path(cfg.OUTPUT_DIR) / "submission"
-    _check_coco(skeleton, "the submission to COCO's test server (--submission)")
-    with distributed.process_group(device), RunLog(folder) as log:
-        codec = build_codec(cfg)
-        test_set = build_submission_set(cfg, skeleton, codec.grid, log.info)
+    check_coco(skeleton, "the submission to COCO's test server (--submission)")
+    with distributed.process_group(task.device), RunLog(folder) as log:
+        test_set = build_submission_set(cfg, skeleton, task.codec.grid, log.info)
         name = submission_name(test_set.split, algorithm)
-        predictor = checkpoint_predictor(cfg, skeleton, checkpoint, codec, device, log)
+        predictor = task.predictor(load_model(task, checkpoint, log.info))
         log.info(f"predicting {len(test_set.dataset):,} persons of {test_set.split}, detector boxes")
         predictions, _ = predict_persons(cfg, test_set, predictor, skeleton, log.info)
         path = folder / f"{name}.zip"

@@ -9,7 +9,7 @@ from yacs.config import CfgNode
 
 from psa_pose.checkpoints import load_checkpoint
 from psa_pose.checkpoints.spec import ModelSpec
-from psa_pose.codecs.build import build_codec
+from psa_pose.codecs import build_codec
 from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.build import build_train_set
 

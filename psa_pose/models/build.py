@@ -10,6 +10,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from psa_pose.attention import make_attention
+from psa_pose.codecs import CODECS
 from psa_pose.errors import ConfigError, closest
 from psa_pose.models.blocks import AttentionFactory, attention_modules
 from psa_pose.models.cpn import CPN
@@ -42,7 +43,7 @@ def build_model(cfg: CfgNode) -> nn.Module:
 
 def output_channels(cfg: CfgNode) -> int:
     """Number of maps: one per keypoint, or three (class, x offset, y offset) for the udp_offset codec."""
-    return cfg.MODEL.NUM_JOINTS * (3 if cfg.CODEC.NAME == "udp_offset" else 1)
+    return cfg.MODEL.NUM_JOINTS * CODECS[cfg.CODEC.NAME].channels_per_joint
 
 
 def attention_factory(cfg: CfgNode) -> AttentionFactory | None:

@@ -1,4 +1,4 @@
-"""What a recipe may add to plain training: precision, frozen layers, a moving average. Each does nothing when off."""
+"""A moving average of a model's weights."""
 
 from __future__ import annotations
 

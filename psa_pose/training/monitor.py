@@ -5,25 +5,23 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from psa_pose import distributed
-from psa_pose.data.dataset import CropDataset
-from psa_pose.data.loader import collate
 from psa_pose.errors import PsaPoseError
-from psa_pose.files import atomic_write
+from psa_pose.files import write_json
 from psa_pose.models.gates import collect_gates, spatial_gate_deviation
-from psa_pose.predict import Normalization
+from psa_pose.task import Task
 
 T = TypeVar("T")
 
-GATE_PERSONS = 8
+GATE_SAMPLES = 8
 
 
 class DataTimer:
@@ -58,57 +56,72 @@ class DataTimer:
 
 
 class RecordLog:
-    """`records.<rank>.jsonl`: the annotation ids of each step in this process; off, it does nothing."""
+    """`records.<rank>.jsonl`: the ids of the samples of each step in this process; off, it does nothing.
 
-    def __init__(self, folder: Path, dataset: CropDataset, on: bool) -> None:
-        self._ids = dataset.persons.annotation_ids
+    ids (N,): what the log calls each sample.
+    """
+
+    def __init__(self, folder: Path, ids: np.ndarray, on: bool) -> None:
+        self._ids = ids
         self._file = (folder / f"records.{distributed.rank()}.jsonl").open("a") if on else None
 
-    def write(self, step: int, epoch: int, rows: torch.Tensor) -> None:
+    def __enter__(self) -> RecordLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()
+
+    def write(self, step: int, epoch: int, rows: Tensor) -> None:
         """One line, which a kill of the process does not lose."""
         if self._file:
             ids = self._ids[rows.numpy()].tolist()
             self._file.write(json.dumps({"step": step, "epoch": epoch, "records": ids}) + "\n")
             self._file.flush()
 
-    def close(self) -> None:
-        if self._file:
-            self._file.close()
+
+class StepRecord(NamedTuple):
+    """One step: its number over the whole run, learning rate, loss on the device, and the rows of its samples."""
+
+    step: int
+    lr: float
+    loss: Tensor
+    rows: Tensor
 
 
 def check_finite(
-    model: nn.Module, first_step: int, losses: Sequence[float], rows: Sequence[torch.Tensor], ids: np.ndarray, out: Path
+    model: nn.Module, records: Sequence[StepRecord], losses: Sequence[float], ids: np.ndarray, out: Path
 ) -> None:
-    """Raise PsaPoseError where a loss or, after these steps, a weight is not finite; the persons go to the file `out`.
+    """Raise PsaPoseError where a loss or, after these steps, a weight is not finite; the samples go to the file `out`.
 
-    losses: of the steps from first_step on, the same in every process. rows: of each step, in this process. ids: the
-    annotation id of a row.
+    losses: of the records, the same in every process. ids (N,): what the log calls each sample.
     """
     wrong = [n for n, loss in enumerate(losses) if not math.isfinite(loss)]
-    what = f"the loss is not finite in step {first_step + wrong[0]}" if wrong else ""
+    what = f"the loss is not finite in step {records[wrong[0]].step}" if wrong else ""
     if not wrong:
         finite = torch.stack([p.detach().isfinite().all() for p in model.parameters()]).all().item()
         if finite:
             return
         wrong = list(range(len(losses)))
-        what = f"a weight is not finite after step {first_step + wrong[-1]}"
-    shares = distributed.all_gather([ids[rows[n].numpy()].tolist() for n in wrong])
+        what = f"a weight is not finite after step {records[-1].step}"
+    shares = distributed.all_gather([ids[records[n].rows.numpy()].tolist() for n in wrong])
     if distributed.is_main():
         steps = [
-            {"step": first_step + n, "loss": str(losses[n]), "records": [r for share in shares for r in share[i]]}
+            {"step": records[n].step, "loss": str(losses[n]), "records": [r for share in shares for r in share[i]]}
             for i, n in enumerate(wrong)
         ]
-        atomic_write(out, lambda file: file.write(json.dumps(steps, indent=1).encode()))
+        write_json(out, steps)
     raise PsaPoseError(
-        f"{what}; the annotation ids of its persons are in {out}: look at them, lower TRAIN.OPTIMIZER.LR, lengthen "
+        f"{what}; the ids of its samples are in {out}: look at them, lower TRAIN.OPTIMIZER.LR, lengthen "
         "TRAIN.SCHEDULE.WARMUP_STEPS or set TRAIN.CLIP_GRAD_NORM"
     )
 
 
-def gate_deviations(model: nn.Module, dataset: CropDataset, normalize: Normalization) -> dict[str, float]:
-    """How far each PSA block's spatial gate is from constant on a few test persons; empty without such blocks.
+def gate_deviations(task: Task, model: nn.Module, dataset: Sized) -> dict[str, float]:
+    """How far each PSA block's spatial gate is from constant on a few test samples; empty without such blocks.
 
     The model must be in evaluation mode.
     """
-    batch = collate([dataset[(0, row)] for row in range(min(GATE_PERSONS, len(dataset)))])
-    return spatial_gate_deviation(collect_gates(model, normalize(batch.crops)))
+    keys = [(0, row) for row in range(min(GATE_SAMPLES, len(dataset)))]
+    batch = task.to_device(task.batch_maker()(dataset, keys), dataset)
+    return spatial_gate_deviation(collect_gates(model, task.images(batch)))

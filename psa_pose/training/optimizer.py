@@ -1,10 +1,9 @@
-"""Loss, optimiser and learning rate, as the config says and not otherwise."""
+"""Optimiser and learning rate, as the config says and not otherwise."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +12,23 @@ from torch import nn
 from yacs.config import CfgNode
 
 from psa_pose.errors import CheckpointError
-from psa_pose.losses import heatmap_mse, heatmap_mse_ohkm, supervised, udp_offset_loss
 
-Loss = Callable[[torch.Tensor | tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-def build_loss(cfg: CfgNode) -> Loss:
-    """The loss of the codec's targets: (outputs, targets, weights) -> a number.
-
-    outputs: maps, or the tuple of maps of a network with intermediate supervision, whose losses are added up.
-    """
-    loss = udp_offset_loss if cfg.CODEC.NAME == "udp_offset" else heatmap_mse
-    topk = cfg.TRAIN.OHKM_TOPK
-    return partial(supervised, loss, final=partial(heatmap_mse_ohkm, topk=topk) if topk else None)
+Schedule = Callable[[int], float]
+"""Step over the whole run, from 0 -> learning rate."""
 
 
-def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """Adam, AdamW or SGD. Weight decay acts on weights with two or more dimensions, not on biases and norms."""
-    options = cfg.TRAIN.OPTIMIZER
+def weight_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """The parameters that are trained: those with two or more dimensions decay, biases and norms do not."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": options.WEIGHT_DECAY},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay, "lr_scale": 1.0},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0, "lr_scale": 1.0},
     ]
+
+
+def build_optimizer(cfg: CfgNode, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """Adam, AdamW or SGD over a task's parameter groups."""
+    options = cfg.TRAIN.OPTIMIZER
     if options.NAME == "sgd":
         return torch.optim.SGD(groups, lr=options.LR, momentum=options.MOMENTUM, fused=True)
     kind = torch.optim.Adam if options.NAME == "adam" else torch.optim.AdamW
@@ -43,7 +36,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def load_optimizer(cfg: CfgNode, optimizer: torch.optim.Optimizer, state: dict[str, Any], source: Path) -> None:
-    """Give an optimiser its state of a checkpoint; weight decay and momentum stay those of the config.
+    """Give an optimiser its state of a checkpoint; weight decay, momentum and lr_scale stay those of the config.
 
     Raises CheckpointError where the state is another optimiser's or belongs to other parameters.
     """
@@ -76,15 +69,27 @@ def base_lr(cfg: CfgNode, effective_batch: int) -> float:
     return options.LR * effective_batch / options.SCALE_LR_FROM if options.SCALE_LR_FROM else options.LR
 
 
-def lr_at(cfg: CfgNode, epoch: int, step: int, base: float | None = None, steps_per_epoch: int = 1) -> float:
-    """The rate of a step; epoch and step (over the whole run) count from 0. A function of both: a resume is exact.
+def total_steps(cfg: CfgNode, steps_per_epoch: int) -> int:
+    """The length of a run: TRAIN.STEPS, or TRAIN.EPOCHS whole epochs."""
+    return cfg.TRAIN.STEPS or cfg.TRAIN.EPOCHS * steps_per_epoch
 
-    base: the rate after warm-up, TRAIN.OPTIMIZER.LR by default. steps_per_epoch: for the cosine.
+
+def build_schedule(cfg: CfgNode, base: float, steps_per_epoch: int) -> Schedule:
+    """The learning rate of every step, a function of the step alone: a resume is exact. base: after warm-up.
+
+    multistep: times GAMMA after each of MILESTONES epochs. cosine, poly: from the first step to 0 after the last, poly
+    by (1 - share done) ^ POWER (Chen et al., arXiv 1606.00915).
     """
-    schedule = cfg.TRAIN.SCHEDULE
-    rate = cfg.TRAIN.OPTIMIZER.LR if base is None else base
-    if schedule.NAME == "cosine":
-        rate *= 0.5 + 0.5 * math.cos(math.pi * step / (cfg.TRAIN.EPOCHS * steps_per_epoch))
-    else:
-        rate *= schedule.GAMMA ** sum(epoch >= milestone for milestone in schedule.MILESTONES)
-    return rate * min(1.0, (step + 1) / (schedule.WARMUP_STEPS + 1))
+    schedule, total = cfg.TRAIN.SCHEDULE, total_steps(cfg, steps_per_epoch)
+
+    def lr_at(step: int) -> float:
+        lr = base
+        if schedule.NAME == "cosine":
+            lr *= 0.5 + 0.5 * math.cos(math.pi * step / total)
+        elif schedule.NAME == "poly":
+            lr *= max(0.0, 1 - step / total) ** schedule.POWER
+        else:
+            lr *= schedule.GAMMA ** sum(step // steps_per_epoch >= milestone for milestone in schedule.MILESTONES)
+        return lr * min(1.0, (step + 1) / (schedule.WARMUP_STEPS + 1))
+
+    return lr_at

@@ -17,150 +17,181 @@ from yacs.config import CfgNode
 
 from psa_pose import distributed
 from psa_pose.checkpoints import load_weights
-from psa_pose.checkpoints.spec import ModelSpec
-from psa_pose.codecs import Codec
-from psa_pose.codecs.build import build_codec
-from psa_pose.config.skeleton import build_skeleton
-from psa_pose.data.build import TestSet, build_test_sets, build_train_set
-from psa_pose.data.dataset import CropDataset
-from psa_pose.data.device_decode import batch_maker
 from psa_pose.data.loader import ShuffledBatches, make_loader
 from psa_pose.device import check_device
 from psa_pose.errors import ConfigError, closest
-from psa_pose.models import build_model
-from psa_pose.predict import Normalization
 from psa_pose.run_log import RunLog
-from psa_pose.skeleton import Skeleton
+from psa_pose.task import Task, TestSet, TrainSet
 from psa_pose.training.ema import ModelEma
 from psa_pose.training.interrupt import Interrupt
 from psa_pose.training.monitor import RecordLog
-from psa_pose.training.optimizer import Loss, base_lr, build_loss, build_optimizer, load_optimizer
+from psa_pose.training.optimizer import Schedule, base_lr, build_optimizer, build_schedule, load_optimizer, total_steps
 from psa_pose.training.output_dir import LAST, clean_output_dir
 from psa_pose.training.pretrained import load_pretrained
 from psa_pose.training.resume import Progress, changed_keys, restore_state, trained_weights
+from psa_pose.training.step import TrainState
 
 
 @dataclass(frozen=True)
 class Run:
-    """All that a training run works with. network is the model as it is called: compiled, wrapped for many processes.
+    """All that a training run works with.
 
-    frozen: modules that stay in evaluation mode. average: of the weights, or None. rate: learning rate after warm-up.
-    progress: where the run began.
+    folder: OUTPUT_DIR.
+    state: what a step changes.
+    lr_at: step over the whole run -> learning rate.
+    total_steps: length of the run.
+    batches, loader: which samples of `dataset`, in which order, and what brings them.
+    test_set: what the best checkpoint is chosen on.
+    progress: where the run begins.
     """
 
-    cfg: CfgNode
+    task: Task
     folder: Path
     log: RunLog
-    device: torch.device
-    skeleton: Skeleton
-    spec: ModelSpec
-    codec: Codec
-    model: nn.Module
-    network: nn.Module
-    frozen: list[nn.Module]
-    average: ModelEma | None
-    normalize: Normalization
-    loss: Loss
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    rate: float
-    dataset: CropDataset
+    state: TrainState
+    lr_at: Schedule
+    total_steps: int
+    dataset: TrainSet
     batches: ShuffledBatches
     loader: DataLoader
     test_set: TestSet
     records: RecordLog
-    stop: Interrupt
+    interrupt: Interrupt
     progress: Progress
+
+    @property
+    def cfg(self) -> CfgNode:
+        return self.task.cfg
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.batches)
+
+    @property
+    def epochs(self) -> int:
+        """The last one may be cut short by TRAIN.STEPS."""
+        return -(-self.total_steps // self.steps_per_epoch)
+
+    def end_of(self, epoch: int) -> int:
+        """Steps of the run that are done when the epoch, counted from 0, is."""
+        return min((epoch + 1) * self.steps_per_epoch, self.total_steps)
+
+    def steps_of(self, epoch: int) -> int:
+        """Steps of one epoch."""
+        return self.end_of(epoch) - epoch * self.steps_per_epoch
 
 
 @contextmanager
-def prepared_run(cfg: CfgNode, device: torch.device, checkpoint: dict[str, Any] | None) -> Iterator[Run]:
-    """Build everything. What can be wrong with the config, the data or the checkpoint is found here, before a step."""
-    folder, source, said = Path(cfg.OUTPUT_DIR), Path(cfg.OUTPUT_DIR) / LAST, list[str]()
+def prepared_run(task: Task, checkpoint: dict[str, Any] | None) -> Iterator[Run]:
+    """Everything built. What can be wrong with the config, the data or the checkpoint is found here, before a step.
+
+    checkpoint: of the run to go on with; None starts anew.
+    """
+    cfg, folder, said = task.cfg, Path(task.cfg.OUTPUT_DIR), list[str]()
     torch.manual_seed(cfg.SEED)
-    check_device(cfg, device)
-    make = batch_maker(cfg.LOADER.DEVICE_DECODE, device)
-    codec, skeleton, spec = build_codec(cfg), build_skeleton(cfg), ModelSpec.of_config(cfg)
-    model = build_model(cfg).to(device)
-    dataset = build_train_set(cfg, skeleton, codec.grid, said.append)
-    test_set = build_test_sets(cfg, skeleton, codec.grid, said.append, "ground_truth")[0]
-    images = dataset.persons.image if cfg.LOADER.GROUP_IMAGES else None
+    check_device(cfg, task.device)
+    make_batch = task.batch_maker()
+    model = task.build_model()
+    dataset = task.train_set(said.append)
+    (test_set,) = task.test_sets(said.append, annotated=True)
+    groups = dataset.groups if cfg.LOADER.GROUP_IMAGES else None
     rank, world = distributed.rank(), distributed.world_size()
-    batches = ShuffledBatches(len(dataset), cfg.TRAIN.BATCH_SIZE, cfg.SEED, rank, world, images)
+    batches = ShuffledBatches(len(dataset), cfg.TRAIN.BATCH_SIZE, cfg.SEED, rank, world, groups)
     if checkpoint is None:
         load_pretrained(cfg, model, said.append)
-    if cfg.TRAIN.SYNC_BATCHNORM and distributed.world_size() > 1:
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    frozen = freeze(cfg, model)
-    optimizer = build_optimizer(cfg, model)
-    scaler = torch.amp.GradScaler(device.type, enabled=cfg.TRAIN.PRECISION == "fp16")
-    average = ModelEma(model, cfg.TRAIN.EMA) if cfg.TRAIN.EMA else None
-    progress = None
-    if checkpoint is not None:
-        spec.check(checkpoint, source)
-        said.append(load_weights(model, trained_weights(checkpoint), source))
-        if average:
-            load_weights(average.model, checkpoint["model"], source)
-        load_optimizer(cfg, optimizer, checkpoint["optimizer"], source)
-        progress = restore_state(checkpoint, batches, scaler, source)
-        said += [f"changed since {source} was written: {key}" for key in changed_keys(checkpoint, cfg)]
+    state = build_state(task, model)
+    progress = None if checkpoint is None else _restore(task, state, batches, checkpoint, folder / LAST, said)
     # No process reads the folder any more, and none writes to it yet.
     distributed.barrier()
     if distributed.is_main() and folder.exists():
         clean_output_dir(folder, progress, len(batches))
     done = progress.epoch * len(batches) + progress.step if progress else None
-    with RunLog(folder, done) as log, Interrupt() as stop:
+    with RunLog(folder, done) as log, Interrupt() as interrupt:
         distributed.barrier()
         for message in said:
             log.info(message)
-        records = RecordLog(folder, dataset, cfg.TRAIN.LOG_RECORDS)
-        try:
+        with RecordLog(folder, dataset.ids, cfg.TRAIN.LOG_RECORDS) as records:
             yield Run(
-                cfg=cfg,
+                task=task,
                 folder=folder,
                 log=log,
-                device=device,
-                skeleton=skeleton,
-                spec=spec,
-                codec=codec,
-                model=model,
-                network=wrap(cfg, model, device),
-                frozen=frozen,
-                average=average,
-                normalize=Normalization.of(cfg.INPUT.MEAN, cfg.INPUT.STD, device, cfg.MODEL.CHANNELS_LAST),
-                loss=build_loss(cfg),
-                optimizer=optimizer,
-                scaler=scaler,
-                rate=base_lr(cfg, cfg.TRAIN.BATCH_SIZE * distributed.world_size()),
+                state=state,
+                lr_at=build_schedule(cfg, base_lr(cfg, cfg.TRAIN.BATCH_SIZE * world), len(batches)),
+                total_steps=total_steps(cfg, len(batches)),
                 dataset=dataset,
                 batches=batches,
-                loader=make_loader(dataset, batches, cfg.LOADER.WORKERS, device.type == "cuda", make),
+                loader=make_loader(dataset, batches, cfg.LOADER.WORKERS, task.device.type == "cuda", make_batch),
                 test_set=test_set,
                 records=records,
-                stop=stop,
+                interrupt=interrupt,
                 progress=progress or Progress(),
             )
-        finally:
-            records.close()
+
+
+def build_state(task: Task, model: nn.Module) -> TrainState:
+    """The model as the config wants it trained: frozen, averaged, compiled, over several processes."""
+    cfg, device = task.cfg, task.device
+    if cfg.TRAIN.SYNC_BATCHNORM and distributed.world_size() > 1:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    frozen = freeze(cfg, model)
+    return TrainState(
+        model=model,
+        network=wrap(cfg, model, device),
+        frozen=frozen,
+        optimizer=build_optimizer(cfg, task.parameter_groups(model)),
+        scaler=torch.amp.GradScaler(device.type, enabled=cfg.TRAIN.PRECISION == "fp16"),
+        ema=ModelEma(model, cfg.TRAIN.EMA) if cfg.TRAIN.EMA else None,
+    )
+
+
+def _restore(
+    task: Task,
+    state: TrainState,
+    batches: ShuffledBatches,
+    checkpoint: dict[str, Any],
+    source: Path,
+    said: list[str],
+) -> Progress:
+    """Where the run goes on, with all of its state as it was. source: of the checkpoint. said: for the log."""
+    task.spec().check(checkpoint, source)
+    said.append(load_weights(state.model, trained_weights(checkpoint), source))
+    if state.ema:
+        load_weights(state.ema.model, checkpoint["model"], source)
+    load_optimizer(task.cfg, state.optimizer, checkpoint["optimizer"], source)
+    progress = restore_state(checkpoint, batches, state.scaler, source)
+    said += [f"changed since {source} was written: {key}" for key in changed_keys(checkpoint, task.cfg)]
+    return progress
 
 
 def log_summary(run: Run) -> None:
-    cfg, processes, batch = run.cfg, distributed.world_size(), run.cfg.TRAIN.BATCH_SIZE
-    parameters = sum(p.numel() for p in run.model.parameters()) / 1e6
+    """Say what is trained on what, and how."""
+    cfg, task, processes, batch = run.cfg, run.task, distributed.world_size(), run.cfg.TRAIN.BATCH_SIZE
+    parameters = sum(p.numel() for p in run.state.model.parameters()) / 1e6
+    network, *others = task.describe()
+    run.log.info(f"{network}: {parameters:.3f} M parameters")
+    for line in others:
+        run.log.info(line)
     run.log.info(
-        f"model {cfg.MODEL.NAME}, attention {cfg.MODEL.ATTENTION.NAME}, codec {cfg.CODEC.NAME}: "
-        f"{parameters:.3f} M parameters"
-    )
-    run.log.info(run.skeleton.describe())
-    run.log.info(
-        f"training on {run.batches.persons:,} persons, testing on {len(run.test_set.dataset):,} of {run.test_set.split}"
+        f"training on {len(run.dataset):,} {task.unit}, testing on {len(run.test_set.dataset):,} of "
+        f"{run.test_set.split}"
     )
     rule = f"scaled from {cfg.TRAIN.OPTIMIZER.LR:g} at batch {cfg.TRAIN.OPTIMIZER.SCALE_LR_FROM}"
     run.log.info(
-        f"effective batch {batch * processes} ({batch} persons x {processes} processes) on {run.device.type}, "
-        f"{cfg.TRAIN.OPTIMIZER.NAME}, learning rate {run.rate:g} "
+        f"effective batch {batch * processes} ({batch} {task.unit} x {processes} processes) on {task.device.type}, "
+        f"{cfg.TRAIN.OPTIMIZER.NAME}, learning rate {base_lr(cfg, batch * processes):g} "
         f"({rule if cfg.TRAIN.OPTIMIZER.SCALE_LR_FROM else 'not scaled by the batch'})"
     )
+    recipe = _recipe(cfg, processes)
+    if recipe:
+        run.log.info(f"recipe: {recipe}")
+    if run.progress != Progress():
+        where = f"after {run.progress.epoch} epochs and {run.progress.step} of {run.steps_per_epoch} steps"
+        best = f"best score so far {100 * run.progress.best:.1f}" if run.progress.best >= 0 else "not evaluated yet"
+        run.log.info(f"going on {where}; {best}")
+
+
+def _recipe(cfg: CfgNode, processes: int) -> str:
+    """What is on beside plain training."""
     on = {
         "precision": cfg.TRAIN.PRECISION if cfg.TRAIN.PRECISION != "fp32" else "",
         "batches in parts": cfg.TRAIN.ACCUMULATE if cfg.TRAIN.ACCUMULATE > 1 else 0,
@@ -171,12 +202,7 @@ def log_summary(run: Run) -> None:
         "compiled": cfg.TRAIN.COMPILE,
         "BatchNorm over all processes": cfg.TRAIN.SYNC_BATCHNORM and processes > 1,
     }
-    if any(on.values()):
-        run.log.info("recipe: " + ", ".join(f"{what} {value}" for what, value in on.items() if value))
-    if run.progress != Progress():
-        where = f"after {run.progress.epoch} epochs and {run.progress.step} of {len(run.batches)} steps"
-        best = f"best score so far {100 * run.progress.best:.1f}" if run.progress.best >= 0 else "not evaluated yet"
-        run.log.info(f"going on {where}; {best}")
+    return ", ".join(f"{what} {value}" for what, value in on.items() if value)
 
 
 def wrap(cfg: CfgNode, model: nn.Module, device: torch.device) -> nn.Module:

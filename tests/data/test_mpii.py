@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from psa_pose.codecs.build import build_codec
+from psa_pose.codecs import build_codec
 from psa_pose.config import load_config
 from psa_pose.data.build import build_test_sets, build_train_set
 from psa_pose.data.mpii import read_head_truth, read_mpii
 from psa_pose.dataset_tools.check_dataset import run_check
 from psa_pose.errors import ConfigError, DataError
-from psa_pose.evaluation.test import run_results, run_test
+from psa_pose.evaluation.test import run_results
 from psa_pose.skeleton import COCO, MPII
-from psa_pose.training.loop import run_train
+from tests.runs import run_test, run_train
 
 CONFIGS = Path(__file__).parents[2] / "configs/mpii"
 # Where MPII's joints are on a synthetic person, as far as COCO names them.

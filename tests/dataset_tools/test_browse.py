@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from psa_pose.codecs.build import build_codec
+from psa_pose.codecs import build_codec
 from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.build import build_train_set
 from psa_pose.dataset_tools.browse import _drawn, run_browse

@@ -14,8 +14,9 @@ from psa_pose.checkpoints import load_checkpoint
 from psa_pose.config import dump_config, load_config
 from psa_pose.errors import CheckpointError, ConfigError, DataError
 from psa_pose.evaluation.submission import run_submission
-from psa_pose.evaluation.test import run_results, run_test
+from psa_pose.evaluation.test import run_results
 from psa_pose.skeleton import COCO
+from tests.runs import run_test
 
 REPOSITORY = Path(__file__).parents[2]
 # Our names of five of COCO's joints, not in COCO's order.

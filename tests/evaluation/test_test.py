@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 
 from psa_pose.benchmark.eval import benchmark_eval
-from psa_pose.codecs.build import build_codec
 from psa_pose.dataset_tools.check_dataset import run_check
 from psa_pose.errors import DataError
 from psa_pose.evaluation import submission
 from psa_pose.evaluation import test as testing
 from psa_pose.evaluation.compare import run_compare
-from psa_pose.evaluation.oracle import oracle_predictor
 from psa_pose.skeleton import COCO, make_skeleton
+from psa_pose.tasks import build_task
+from tests.runs import run_test
 
 
 @pytest.fixture
 def tested(tiny_config):
     """An oracle's run: its config and its result file."""
     cfg = tiny_config()
-    evaluation = testing.run_test(cfg, None, "targets", report=True)[0]
+    evaluation = run_test(cfg, None, "targets", report=True)[0]
     return cfg, evaluation, Path(cfg.OUTPUT_DIR) / "test/keypoints_val2017_ground_truth_results.json"
 
 
@@ -99,15 +99,15 @@ def test_a_submission_is_made_from_images_without_annotations(tiny_config, peopl
     info = tmp_path / "image_info_test-dev2017.json"
     info.write_text(json.dumps({"images": truth["images"], "categories": truth["categories"]}))
     cfg = tiny_config("DATASET.TEST_ANNOTATIONS", info)
-    monkeypatch.setattr(submission, "checkpoint_predictor", lambda *_: oracle_predictor(build_codec(cfg), "keypoints"))
-    path = submission.run_submission(cfg, tmp_path / "none.pt", "psa")
+    monkeypatch.setattr(submission, "load_model", lambda task, *_: task.oracle("keypoints"))
+    path = submission.run_submission(build_task(cfg), tmp_path / "none.pt", "psa")
     assert path.name == "person_keypoints_test-dev2017_psa_results.zip"
     with zipfile.ZipFile(path) as archive:
         entries = json.loads(archive.read("person_keypoints_test-dev2017_psa_results.json"))
     assert {e["image_id"] for e in entries} <= {i["id"] for i in truth["images"]}
     assert "reported closed" in capsys.readouterr().out
     with pytest.raises(DataError, match="test without --submission"):
-        submission.run_submission(tiny_config(), tmp_path / "none.pt", "psa")
+        submission.run_submission(build_task(tiny_config()), tmp_path / "none.pt", "psa")
 
 
 def test_the_dataset_check_counts_errors(tiny_config, capsys):

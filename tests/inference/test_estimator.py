@@ -18,8 +18,8 @@ from psa_pose.checkpoints import checkpoint_content, save_checkpoint
 from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.data.images import read_image
 from psa_pose.errors import CheckpointError, ConfigError, DataError
-from psa_pose.evaluation.test import run_test
 from psa_pose.models import build_model
+from tests.runs import run_test
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ import yaml
 
 from psa_pose.config import load_config
 from psa_pose.errors import ConfigError, DataError, Interrupted, PsaPoseError
-from psa_pose.evaluation.test import run_test
 from psa_pose.metrics.fingerprint import PUBLISHED
 from psa_pose.models import build_model
 from psa_pose.paper.format import table_sheet
@@ -30,6 +29,7 @@ from psa_pose.paper.results import finished_result, write_result
 from psa_pose.paper.rows import chosen_rows, read_rows
 from psa_pose.paper.sheet import markdown, page
 from psa_pose.paper.table import looks_like, table_content
+from tests.runs import run_test
 
 ROOT = Path(__file__).parents[2]
 

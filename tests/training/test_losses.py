@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from psa_pose.evaluation.test import run_test
-from psa_pose.training.loop import run_train
+from tests.runs import run_test, run_train
 
 
 @pytest.mark.parametrize(

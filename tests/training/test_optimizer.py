@@ -3,21 +3,31 @@ import torch
 from torch import nn
 
 from psa_pose.losses import heatmap_mse, heatmap_mse_ohkm, udp_offset_loss
-from psa_pose.training.optimizer import build_loss, build_optimizer, lr_at
+from psa_pose.tasks import build_task
+from psa_pose.training.optimizer import build_optimizer, build_schedule, total_steps, weight_groups
 
 
 def test_the_rate_rises_over_the_warmup_and_falls_at_each_milestone(tiny_config):
     words = ["TRAIN.OPTIMIZER.LR", 0.1, "TRAIN.SCHEDULE.MILESTONES", [2, 4], "TRAIN.SCHEDULE.GAMMA", 0.5]
     cfg = tiny_config(*words, "TRAIN.SCHEDULE.WARMUP_STEPS", 3)
-    assert [lr_at(cfg, 0, step) for step in range(5)] == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1])
-    assert [lr_at(cfg, epoch, 100) for epoch in range(6)] == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025, 0.025])
+    lr_at = build_schedule(cfg, 0.1, steps_per_epoch=10)
+    assert [lr_at(step) for step in range(5)] == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1])
+    assert [lr_at(step) for step in (19, 20, 39, 40, 59)] == pytest.approx([0.1, 0.05, 0.05, 0.025, 0.025])
+
+
+def test_poly_falls_to_nothing_over_a_length_in_steps(tiny_config):
+    words = ["TRAIN.SCHEDULE.NAME", "poly", "TRAIN.SCHEDULE.POWER", 0.5, "TRAIN.SCHEDULE.MILESTONES", []]
+    cfg = tiny_config(*words, "TRAIN.SCHEDULE.WARMUP_STEPS", 0)
+    assert total_steps(cfg, 10) == 20
+    lr_at = build_schedule(cfg, 2.0, steps_per_epoch=10)
+    assert [lr_at(step) for step in (0, 5, 15, 20)] == pytest.approx([2, 2 * 0.75**0.5, 1, 0])
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_weight_decay_reaches_the_optimizer_and_spares_norms_and_biases(tiny_config, name):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     cfg = tiny_config("TRAIN.OPTIMIZER.NAME", name, "TRAIN.OPTIMIZER.WEIGHT_DECAY", 0.01)
-    optimizer = build_optimizer(cfg, model)
+    optimizer = build_optimizer(cfg, weight_groups(model, cfg.TRAIN.OPTIMIZER.WEIGHT_DECAY))
     decayed = [p for group in optimizer.param_groups if group["weight_decay"] == 0.01 for p in group["params"]]
     assert [p is model[0].weight for p in decayed] == [True]
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 4
@@ -31,9 +41,15 @@ def test_the_loss_is_the_codecs_and_mines_hard_joints_in_the_final_maps_only(tin
     maps, targets, weights = torch.randn(3, 2, 6, 4, 4), torch.rand(2, 6, 4, 4), torch.ones(2, 6)
     outputs = tuple(maps)
     plain = [heatmap_mse(m, targets, weights) for m in outputs]
-    torch.testing.assert_close(build_loss(tiny_config())(outputs, targets, weights), sum(plain))
-    torch.testing.assert_close(build_loss(tiny_config())(outputs[1], targets, weights), plain[1])
-    mined = build_loss(tiny_config("TRAIN.OHKM_TOPK", 2))(outputs, targets, weights)
-    torch.testing.assert_close(mined, plain[0] + plain[1] + heatmap_mse_ohkm(outputs[2], targets, weights, topk=2))
-    offset = build_loss(tiny_config("CODEC.NAME", "udp_offset"))(outputs, targets, weights[:, :2])
+
+    def loss(*words, outputs=outputs, weights=weights, size=2):
+        return build_task(tiny_config(*words)).loss(outputs, (targets, weights), size)
+
+    torch.testing.assert_close(loss(), sum(plain))
+    torch.testing.assert_close(loss(outputs=outputs[1]), plain[1])
+    # Two persons of a batch of eight.
+    torch.testing.assert_close(loss(outputs=outputs[1], size=8), plain[1] / 4)
+    mined = plain[0] + plain[1] + heatmap_mse_ohkm(outputs[2], targets, weights, topk=2)
+    torch.testing.assert_close(loss("TRAIN.OHKM_TOPK", 2), mined)
+    offset = loss("CODEC.NAME", "udp_offset", weights=weights[:, :2])
     torch.testing.assert_close(offset, sum(udp_offset_loss(m, targets, weights[:, :2]) for m in outputs))

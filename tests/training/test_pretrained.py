@@ -16,10 +16,9 @@ from psa_pose.checkpoints import checkpoint_content, download, load_checkpoint, 
 from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.config import dump_config
 from psa_pose.errors import CheckpointError
-from psa_pose.evaluation.test import run_test
 from psa_pose.models import build_model
-from psa_pose.training.loop import run_train
 from psa_pose.training.pretrained import load_pretrained
+from tests.runs import run_test, run_train
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -12,12 +12,12 @@ from psa_pose.checkpoints import load_checkpoint
 from psa_pose.device import autocast, check_device
 from psa_pose.errors import ConfigError
 from psa_pose.models import build_model
-from psa_pose.training import loop as train
+from psa_pose.training import step as training_step
 from psa_pose.training.ema import ModelEma
-from psa_pose.training.loop import run_train
 from psa_pose.training.monitor import DataTimer
-from psa_pose.training.optimizer import base_lr, lr_at
+from psa_pose.training.optimizer import base_lr, build_schedule
 from psa_pose.training.setup import freeze
+from tests.runs import run_train
 
 SMALL = [
     *("MODEL.WIDTH", 8, "MODEL.ATTENTION.NAME", "none", "TRAIN.EPOCHS", 1, "TEST.FLIP", False),
@@ -46,15 +46,15 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(small):
 
 
 def test_a_long_gradient_is_cut(small, monkeypatch):
-    update, moved = train.update_weights, []
+    update, moved = training_step.update_weights, []
 
-    def watched(run, step):
-        before = [p.detach().clone() for p in run.model.parameters()]
-        update(run, step)
-        steps = [(p.detach() - b).flatten() for p, b in zip(run.model.parameters(), before, strict=True)]
+    def watched(state, *arguments):
+        before = [p.detach().clone() for p in state.model.parameters()]
+        update(state, *arguments)
+        steps = [(p.detach() - b).flatten() for p, b in zip(state.model.parameters(), before, strict=True)]
         moved.append(torch.cat(steps).norm().item())
 
-    monkeypatch.setattr(train, "update_weights", watched)
+    monkeypatch.setattr(training_step, "update_weights", watched)
     run_train(small("cut", "TRAIN.CLIP_GRAD_NORM", 1e-3, "TRAIN.OPTIMIZER.MOMENTUM", 0.0))
     assert moved == pytest.approx([1e-5] * len(moved), rel=0.05)
 
@@ -96,7 +96,7 @@ def test_the_average_follows_the_weights_slower_and_slower():
 
 def test_the_cosine_falls_from_the_rate_to_nothing(small):
     cfg = small("x", "TRAIN.SCHEDULE.NAME", "cosine", "TRAIN.EPOCHS", 4, "TRAIN.OPTIMIZER.LR", 0.5)
-    rates = [lr_at(cfg, step // 10, step, steps_per_epoch=10) for step in (0, 10, 20, 40)]
+    rates = list(map(build_schedule(cfg, 0.5, steps_per_epoch=10), (0, 10, 20, 40)))
     assert rates == pytest.approx([0.5, 0.25 + 0.125 * 2**0.5, 0.25, 0], abs=1e-12)
 
 

@@ -10,10 +10,11 @@ import torch
 
 from psa_pose.checkpoints import load_checkpoint, save_checkpoint
 from psa_pose.errors import CheckpointError, ConfigError, Interrupted, PsaPoseError
-from psa_pose.evaluation.test import run_test
-from psa_pose.training import loop as train
+from psa_pose.tasks import pose
+from psa_pose.training import loop
+from psa_pose.training import step as training_step
 from psa_pose.training.interrupt import Interrupt
-from psa_pose.training.loop import run_train
+from tests.runs import run_test, run_train
 
 SMALL = [
     *("MODEL.WIDTH", 8, "MODEL.ATTENTION.NAME", "none", "TRAIN.BATCH_SIZE", 4, "TRAIN.LOG_EVERY", 3),
@@ -33,25 +34,25 @@ def small(tiny_config, tmp_path):
 @pytest.fixture
 def after_step(monkeypatch):
     """A function: (step, action) -> the action runs once, right after the weights of that step were updated."""
-    update = train.update_weights
+    update = training_step.update_weights
 
     def arrange(step, action):
-        def updated(run, number):
-            update(run, number)
+        def updated(state, number, *options):
+            update(state, number, *options)
             if number == step:
-                monkeypatch.setattr(train, "update_weights", update)
-                action()
+                monkeypatch.setattr(training_step, "update_weights", update)
+                action(state)
 
-        monkeypatch.setattr(train, "update_weights", updated)
+        monkeypatch.setattr(training_step, "update_weights", updated)
 
     return arrange
 
 
-def kill():
+def kill(*_):
     raise Killed
 
 
-def terminate():
+def terminate(*_):
     os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -135,25 +136,25 @@ def test_killed_it_goes_on_from_the_last_checkpoint(uninterrupted, small, after_
 
 
 def test_stopped_while_it_evaluates_it_evaluates_again(uninterrupted, small, monkeypatch):
-    evaluate = train.evaluate
+    evaluate = pose.evaluate
 
     def interrupted(*arguments):
         terminate()
         return evaluate(*arguments)
 
-    monkeypatch.setattr(train, "evaluate", interrupted)
+    monkeypatch.setattr(pose, "evaluate", interrupted)
     with pytest.raises(Interrupted, match="in an evaluation"):
         run_train(small("part"))
-    monkeypatch.setattr(train, "evaluate", evaluate)
+    monkeypatch.setattr(pose, "evaluate", evaluate)
     assert_same_end(run_train(small("part"), resume=True), uninterrupted)
 
 
 def test_killed_between_evaluation_and_checkpoint_nothing_is_logged_twice(uninterrupted, small, monkeypatch):
-    evaluate = train._evaluate
-    monkeypatch.setattr(train, "_evaluate", lambda *a, **k: (evaluate(*a, **k), kill()))
+    evaluate = loop._evaluate
+    monkeypatch.setattr(loop, "_evaluate", lambda *a, **k: (evaluate(*a, **k), kill()))
     with pytest.raises(Killed):
         run_train(small("part"))
-    monkeypatch.setattr(train, "_evaluate", evaluate)
+    monkeypatch.setattr(loop, "_evaluate", evaluate)
     assert_same_end(run_train(small("part"), resume=True), uninterrupted)
 
 
@@ -203,14 +204,10 @@ def test_the_last_checkpoints_are_kept_and_a_new_run_forgets_the_old_one(small):
     assert {line["epoch"] for line in lines(folder / "records.0.jsonl")} == {0}
 
 
-def test_numbers_that_are_not_finite_leave_the_persons_behind(small, after_step, monkeypatch):
-    prepared = {}
-    log_summary = train.log_summary
-    monkeypatch.setattr(train, "log_summary", lambda run: (prepared.update(run=run), log_summary(run)))
-
-    def spoil():
+def test_numbers_that_are_not_finite_leave_the_persons_behind(small, after_step):
+    def spoil(state):
         with torch.no_grad():
-            next(prepared["run"].model.parameters()).fill_(float("nan"))
+            next(state.model.parameters()).fill_(float("nan"))
 
     after_step(1, spoil)
     cfg = small("run", "TRAIN.SAVE_EVERY", 2)
@@ -229,6 +226,21 @@ def test_a_checkpoint_of_an_earlier_version_goes_on_at_its_epoch(small):
     save_checkpoint(folder / "last.pt", content)
     run_train(small("run", "TRAIN.EMA", 0.0), resume=True)
     assert load_checkpoint(folder / "last.pt")["epoch"] == 2
+
+
+def test_a_length_in_steps_ends_within_an_epoch_and_goes_on_exactly(small, after_step):
+    words = ["TRAIN.STEPS", 8, "TRAIN.SCHEDULE.NAME", "poly", "TRAIN.SCHEDULE.MILESTONES", [], "TRAIN.EPOCHS", 210]
+    folder = run_train(small("whole", *words))
+    assert [step for step, _ in steps_of(folder)] == list(range(8))
+    assert load_checkpoint(folder / "last.pt")["epoch"] == 2
+    tests = [line["step"] for line in lines(folder / "metrics.jsonl") if "test" in line]
+    assert tests[-1] == 7
+    after_step(6, terminate)
+    with pytest.raises(Interrupted):
+        run_train(small("part", *words))
+    again = run_train(small("part", *words), resume=True)
+    assert steps_of(again) == steps_of(folder)
+    assert same(load_checkpoint(again / "last.pt")["model"], load_checkpoint(folder / "last.pt")["model"])
 
 
 def test_a_folder_with_a_best_but_no_last_checkpoint_is_left_alone(small):

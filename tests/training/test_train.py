@@ -13,8 +13,7 @@ import torch
 from psa_pose.checkpoints import load_checkpoint, save_checkpoint
 from psa_pose.config import dump_config, load_config
 from psa_pose.errors import CheckpointError, ConfigError, DataError, PsaPoseError
-from psa_pose.evaluation.test import run_test
-from psa_pose.training.loop import run_train
+from tests.runs import run_test, run_train
 
 REPOSITORY = Path(__file__).parents[2]
 
