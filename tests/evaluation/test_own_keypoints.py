@@ -16,6 +16,7 @@ from psa_pose.errors import CheckpointError, ConfigError, DataError
 from psa_pose.evaluation.submission import run_submission
 from psa_pose.evaluation.test import run_results
 from psa_pose.skeleton import COCO
+from psa_pose.tasks import build_task
 from tests.runs import run_test
 
 REPOSITORY = Path(__file__).parents[2]
@@ -134,7 +135,7 @@ def test_the_oracle_and_a_result_file_follow_the_skeleton(config_file, capsys):
     with pytest.raises(ConfigError, match=r"--baselines.*leave it out"):
         run_results(cfg, path, baselines=True)
     with pytest.raises(ConfigError, match=r"--submission.*leave it out"):
-        run_submission(cfg, path, "psa")
+        run_submission(build_task(cfg), path, "psa")
     with pytest.raises(DataError, match="15 keypoint numbers; 17 keypoints of the coco skeleton need 51"):
         run_test(load_config(config_file, ["DATASET.SKELETON", "coco"]), None, "keypoints")
 
