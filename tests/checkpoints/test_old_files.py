@@ -12,6 +12,7 @@ from psa_pose.checkpoints import load_checkpoint
 from psa_pose.checkpoints.spec import ModelSpec, load_model
 from psa_pose.evaluation.test import run_test
 from psa_pose.skeleton import COCO
+from psa_pose.tasks import build_task
 from psa_pose.training.loop import run_train
 
 OLD = Path(__file__).parent / "old"
@@ -55,8 +56,8 @@ def test_an_old_run_goes_on_and_is_evaluated(tiny_config, tmp_path):
     last = unpacked("last.pt", tmp_path / "run")
     before = load_checkpoint(last)
     cfg = tiny_config(*CONFIG, "TRAIN.EPOCHS", 2, "TEST.BOXES", "ground_truth")
-    run_test(cfg, last)
-    run_train(cfg, resume=True)
+    run_test(build_task(cfg), last)
+    run_train(build_task(cfg), resume=True)
     after = load_checkpoint(last)
     assert (before["epoch"], after["epoch"]) == (1, 2)
     steps = {key: int(state["step"]) for key, state in after["optimizer"]["state"].items()}
