@@ -199,7 +199,7 @@ fi
 if [ ! -d "$root/train2017" ]; then
   words+=(DATASET.TRAIN_IMAGES val2017 DATASET.TRAIN_ANNOTATIONS annotations/person_keypoints_val2017.json)
 fi
-check=(tools/check_dataset.py --cfg configs/coco/simple_baseline_r50_256x192.yaml DATASET.ROOT "$root")
+check=(tools/check_dataset.py --cfg configs/coco/simple_baseline/simple_baseline_r50_256x192.yaml DATASET.ROOT "$root")
 [ ${#words[@]} = 0 ] || check+=("${words[@]}")
 printf '\npython'
 for word in "${check[@]}"; do printf ' %s' "${word:-''}"; done

@@ -129,7 +129,6 @@ def train(data: Path, folder: Path, epochs: int, workers: int) -> None:
         "AUTO_RESUME": True,
         "DEVICE": "cpu",
         "INPUT.SIZE": [64, 64],
-        "INPUT.HEATMAP_SIZE": [16, 16],
         "MODEL.WIDTH": 4,
         "MODEL.HEAD_CHANNELS": 8,
         "CODEC.SIGMA": 0.0,

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains on one or several nodes of a Slurm cluster: one torchrun per node, one process per GPU.
 #
-#   sbatch --nodes=2 --gpus-per-node=8 --time=24:00:00 scripts/train_slurm.sh --cfg configs/coco/hrnet_w32_256x192.yaml
+#   sbatch --nodes=2 --gpus-per-node=8 --time=24:00:00 scripts/train_slurm.sh --cfg configs/coco/hrnet/hrnet_w32_256x192.yaml
 #
 # A process that dies is started again with all others, and goes on from the last checkpoint (AUTO_RESUME). Two minutes
 # before the time is up Slurm sends SIGTERM: the run writes a checkpoint, and the job is put back into the queue. OUTPUT_DIR

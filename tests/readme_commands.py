@@ -17,14 +17,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 # A network and an input of a size for tests; every config of a table's row becomes it.
-INPUT = "INPUT.SIZE [64,64] INPUT.HEATMAP_SIZE [16,16] CODEC.SIGMA 0 MODEL.WIDTH 8 MODEL.HEAD_CHANNELS 16"
+INPUT = "INPUT.SIZE [64,64] CODEC.SIGMA 0 MODEL.WIDTH 8 MODEL.HEAD_CHANNELS 16"
 ONCE = "TRAIN.EPOCHS 1 TRAIN.BATCH_SIZE 8 LOADER.WORKERS 0 DEVICE cpu"
 SMALL = f"{INPUT} {ONCE}"
 # Configs of configs/coco start from ImageNet weights.
 COCO = f"{SMALL} MODEL.PRETRAINED ''"
 RESNET = f"{COCO} MODEL.DEPTH 18"
 
-QUICKSTART, HRNET = "configs/synthetic/quickstart.yaml", "configs/coco/hrnet_w32_256x192.yaml"
+QUICKSTART, HRNET = "configs/synthetic/quickstart.yaml", "configs/coco/hrnet/hrnet_w32_256x192.yaml"
 TINY, TINY_HRNET = "output/quickstart/best.pt", "output/hrnet_w32_256x192/best.pt"
 RESULTS = "output/quickstart/test/keypoints_val2017_{}_results.json"
 INSTALLS = "installs everything, which needs the network; a fresh clone's check runs it"
@@ -73,13 +73,12 @@ SMOKE = {
         {"output/longer": "output/longer_smoke"}, SMALL
     ),
     "python tools/test.py --cfg configs/synthetic/quickstart.yaml --checkpoint output/longer/best.pt": Smoke(add=SMALL),
-    "torchrun --nproc_per_node=8 tools/train.py --cfg configs/coco/hrnet_w32_256x192.yaml TRAIN.BATCH_SIZE 32": Smoke(
-        add=f"{COCO} OUTPUT_DIR output/torchrun", slow=True
-    ),
-    "torchrun --nproc_per_node=8 tools/test.py --cfg configs/coco/hrnet_w32_256x192.yaml "
+    "torchrun --nproc_per_node=8 tools/train.py --cfg configs/coco/hrnet/hrnet_w32_256x192.yaml "
+    "TRAIN.BATCH_SIZE 32": Smoke(add=f"{COCO} OUTPUT_DIR output/torchrun", slow=True),
+    "torchrun --nproc_per_node=8 tools/test.py --cfg configs/coco/hrnet/hrnet_w32_256x192.yaml "
     "--checkpoint output/hrnet_w32_256x192/best.pt": Smoke(add=COCO, slow=True),
     "sbatch --nodes=2 --gpus-per-node=8 --time=24:00:00 scripts/train_slurm.sh "
-    "--cfg configs/coco/hrnet_w32_256x192.yaml TRAIN.SAVE_EVERY 500": Smoke(
+    "--cfg configs/coco/hrnet/hrnet_w32_256x192.yaml TRAIN.SAVE_EVERY 500": Smoke(
         {"scripts/train_slurm.sh": "tools/train.py"}, f"{COCO} OUTPUT_DIR output/slurm", slow=True
     ),
     "python scripts/stress_resume.py --kills 20": Smoke(not_run="tests/test_scripts.py runs it, with two kills"),
@@ -91,22 +90,21 @@ SMOKE = {
         "--rounds 1 --batch 2",
         slow=True,
     ),
-    "python tools/train.py --cfg configs/coco/simple_baseline_r50_256x192.yaml MODEL.ATTENTION.NAME psa_p": Smoke(
-        add=f"{RESNET} OUTPUT_DIR output/psa_p"
-    ),
+    "python tools/train.py --cfg configs/coco/simple_baseline/simple_baseline_r50_256x192.yaml "
+    "MODEL.ATTENTION.NAME psa_p": Smoke(add=f"{RESNET} OUTPUT_DIR output/psa_p"),
     "python tools/benchmark.py attention --threads 2": Smoke(
         {"2": "1"}, "--rounds 1 --names squeeze_excitation --batch 1"
     ),
     "python tools/complexity.py --table 2": Smoke(slow=True),
-    "python tools/convert.py --cfg configs/coco/hrnet_w32_256x192.yaml "
+    "python tools/convert.py --cfg configs/coco/hrnet/hrnet_w32_256x192.yaml "
     "--weights pose_hrnet_w32_256x192.pth --out hrnet_w32.pt": Smoke({"hrnet_w32.pt": "converted.pt"}, COCO),
-    "python tools/test.py --cfg configs/coco/hrnet_w32_256x192.yaml --checkpoint hrnet_w32.pt": Smoke(
+    "python tools/test.py --cfg configs/coco/hrnet/hrnet_w32_256x192.yaml --checkpoint hrnet_w32.pt": Smoke(
         add=f"{COCO} --no-report"
     ),
-    "python tools/test.py --cfg configs/coco/hrnet_w32_256x192.yaml --oracle targets CODEC.NAME dark": Smoke(
+    "python tools/test.py --cfg configs/coco/hrnet/hrnet_w32_256x192.yaml --oracle targets CODEC.NAME dark": Smoke(
         add=f"{COCO} --no-report"
     ),
-    "python tools/check_dataset.py --cfg configs/coco/hrnet_w32_256x192.yaml": Smoke(),
+    "python tools/check_dataset.py --cfg configs/coco/hrnet/hrnet_w32_256x192.yaml": Smoke(),
     "python tools/test.py --cfg C --checkpoint F --baselines": Smoke(
         {"C": QUICKSTART, "F": TINY}, f"{SMALL} OUTPUT_DIR output/baselines --no-report"
     ),
@@ -154,13 +152,14 @@ SMOKE = {
         add="--archives mirror/archives.txt --root data/fetched_val"
     ),
     "bash scripts/download_coco.sh --only test": Smoke(add="--archives mirror/archives.txt --root data/fetched_test"),
-    "python tools/detect.py --cfg configs/coco/hrnet_w32_256x192.yaml --out data/coco/own_boxes.json": Smoke(
+    "python tools/detect.py --cfg configs/coco/hrnet/hrnet_w32_256x192.yaml --out data/coco/own_boxes.json": Smoke(
         {"data/coco/own_boxes.json": "output/own_boxes.json"},
         "--detector-weights weights.pth --device cpu DATASET.TEST_ANNOTATIONS annotations/one_image.json",
         slow=True,
     ),
-    "python tools/detect.py --cfg configs/coco/hrnet_w32_256x192.yaml --eval-only data/coco/own_boxes.json": Smoke(),
-    "python tools/test.py --cfg configs/coco/hrnet_w32_256x192.yaml --checkpoint C "
+    "python tools/detect.py --cfg configs/coco/hrnet/hrnet_w32_256x192.yaml "
+    "--eval-only data/coco/own_boxes.json": Smoke(),
+    "python tools/test.py --cfg configs/coco/hrnet/hrnet_w32_256x192.yaml --checkpoint C "
     "DATASET.TEST_DETECTIONS own_boxes.json": Smoke({"C": TINY_HRNET}, f"{COCO} --no-report"),
     "python tools/check_dataset.py --cfg mine.yaml": Smoke(),
     "python tools/train.py --cfg mine.yaml": Smoke(

@@ -102,7 +102,7 @@ def test_help_and_a_wrong_config_wait_for_no_library():
     for _, status, *words in answers:
         assert status == ("0" if words[-1] == "--help" else "2")
         assert words[-1] in ("--help", "nowhere.yaml", "1"), words
-    assert done.stderr.count("nowhere.yaml cannot be read") == 6
+    assert done.stderr.count("nowhere.yaml is neither a file nor the name of one") == 6
     assert done.stderr.count("TRAIN.EPOCS") == 6
 
 

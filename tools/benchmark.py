@@ -13,7 +13,6 @@ from yacs.config import CfgNode
 from psa_pose.command_line import run_command
 from psa_pose.config import load_config
 from psa_pose.errors import ConfigError
-from psa_pose.files import shipped_folder
 
 Answer = tuple[Any, str]
 
@@ -168,8 +167,7 @@ def run_eval(args: argparse.Namespace) -> Answer:
 def add_infer(kinds: Any) -> argparse.ArgumentParser:
     text = "from a picture to people: the stages, and the ways to compute a network, all compared with plain PyTorch"
     kind = add_kind(kinds, "infer", run_infer, 9, text)
-    names = ["simple_baseline_r50_256x192", "hrnet_w32_256x192"]
-    default = [str(shipped_folder("configs") / f"coco/{name}.yaml") for name in names]
+    default = ["coco/simple_baseline/simple_baseline_r50_256x192", "coco/hrnet/hrnet_w32_256x192"]
     kind.add_argument("configs", nargs="*", default=default, metavar="CONFIG[,KEY,value...]", help="R50 and W32")
     kind.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="persons per call (%(default)s)")
     kind.add_argument("--ways", nargs="+", help="such as folded+channels-last, compiled, onnxruntime (default: all)")

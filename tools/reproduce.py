@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--table", choices=["2", "4", "6"], help="table of the paper")
     source.add_argument(
-        "--published", type=Path, metavar="DIR", help="folder with checkpoints of configs/coco/published.yaml"
+        "--published", type=Path, metavar="DIR", help="folder with checkpoints of configs/paper/published.yaml"
     )
     parser.add_argument("--rows", nargs="+", default=[], metavar="NAME", help="rows of the table, or their configs")
     parser.add_argument("--like-for-like", action="store_true", help="also the rows that the paper lacks")

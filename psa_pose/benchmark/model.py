@@ -43,10 +43,12 @@ def compare_models(
 
 def measure_rows(rows: Sequence[dict[str, Any]], overrides: Sequence[str], batch: int, rounds: int, root: Path) -> None:
     """Add time_ms and memory_mib of one image, forward only, to rows of complexity; one network per config."""
-    configs = {row["config"]: load_config(root / row["config"], overrides) for row in rows}
-    measured = {m["name"]: m for m in compare_models(configs, batch, rounds)}
-    for row in rows:
-        row |= {key: measured[row["config"]][key] for key in ("time_ms", "memory_mib")}
+    own = [row.get("overrides", []) for row in rows]
+    names = [" ".join([row["config"], *words]) for row, words in zip(rows, own, strict=True)]
+    loaded = [load_config(root / row["config"], [*words, *overrides]) for row, words in zip(rows, own, strict=True)]
+    measured = {m["name"]: m for m in compare_models(dict(zip(names, loaded, strict=True)), batch, rounds)}
+    for row, name in zip(rows, names, strict=True):
+        row |= {key: measured[name][key] for key in ("time_ms", "memory_mib")}
 
 
 def _work(cfg: CfgNode, batch: int, device: torch.device, train: bool) -> Work:

@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 
 from psa_pose.config.check import check_config, quarter
 from psa_pose.config.defaults import default_config
+from psa_pose.config.names import find_config
 from psa_pose.config.skeleton import joints_of
 from psa_pose.errors import ConfigError
 
@@ -31,12 +32,13 @@ _Loader.add_implicit_resolver(
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
     """Read a config file, merge it over its _BASE_ chain and the defaults, then the overrides; check and freeze it.
 
-    path: YAML file. Its optional `_BASE_` names another one, relative to it. A dumped config reloads to itself.
+    path: YAML file, or the name of a config, `coco/hrnet/hrnet_w32_256x192`. Its optional `_BASE_` is another one, a
+    path relative to it or a name. A dumped config reloads to itself.
     overrides: ["KEY", "value", ...] as typed on a command line; values are YAML (`[192, 256]`, `1e-3`, `true`).
     A stated 0 of MODEL.NUM_JOINTS becomes the skeleton's number, (0, 0) of INPUT.HEATMAP_SIZE a quarter of INPUT.SIZE.
     Raises ConfigError naming the file and the key, the nearest valid key, and what to write instead.
     """
-    path = Path(path)
+    path = find_config(Path(path))
     config = default_config()
     for file, values in _base_chain(path):
         _merge(values, config, file.name)
@@ -88,8 +90,18 @@ def _base_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
         values = _read_yaml(next_path)
         base = values.pop("_BASE_", None)
         chain.append((next_path, values))
-        next_path = next_path.parent / base if base else None
+        next_path = _base_file(next_path, base) if base else None
     return chain[::-1]
+
+
+def _base_file(path: Path, base: Any) -> Path:
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: _BASE_ is {base!r}; write the path of a config file, or the name of a config")
+    beside = path.parent / base
+    try:
+        return beside if beside.is_file() else find_config(Path(base))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: _BASE_: {error}") from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

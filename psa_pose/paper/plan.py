@@ -22,9 +22,10 @@ TRAIN_PERSONS, TEST_PERSONS, TEST_BOXES = 149_813, 6_352, 104_125
 
 @dataclass(frozen=True)
 class Plan:
-    """How rows are run. root: the repository. out: a folder per row. data: DATASET.ROOT; None: the configs'.
+    """How rows are run. root: what holds the folder of configs. out: a folder per row.
 
-    gpus: processes. overrides: "KEY", "value", ... of every row. page: tools/test.py writes its page too.
+    data: DATASET.ROOT; None: the configs'. gpus: processes. overrides: "KEY", "value", ... of every row. page:
+    tools/test.py writes its page too.
     """
 
     root: Path
@@ -63,8 +64,8 @@ class Job:
 
 def row_job(plan: Plan, row: Row) -> Job:
     """The commands of a row. Raises ConfigError for overrides that its config cannot take."""
-    folder, file = plan.out / row.config, row.file(plan.root)
-    keys = [*batch_keys(plan, load_config(file)), *common_keys(plan, folder)]
+    folder, file = plan.out / row.folder, row.file(plan.root)
+    keys = [*row.overrides, *batch_keys(plan, row.load(plan.root)), *common_keys(plan, folder)]
     cfg = load_config(file, keys)
     executed = config_complexity(cfg).executed
     train = [*launch(plan, "train"), "--cfg", str(file), "--resume", *keys]

@@ -23,7 +23,7 @@ from psa_pose.paper.results import read_result
 from psa_pose.paper.sheet import Sheet, markdown
 from psa_pose.paper.table import scores, status
 
-LIST = CONFIGS / "published.yaml"
+LIST = CONFIGS / "paper/published.yaml"
 HEADER = (
     "file", "published by", "AP, detector boxes", "published", "ours - published", "AP, ground-truth boxes",
     "published", "ours - published", "expected",
@@ -57,7 +57,7 @@ class Published:
 
 
 def read_published(root: Path, folder: Path) -> list[Published]:
-    """The list of configs/coco/published.yaml, each file looked for in a folder and the folders in it."""
+    """The list of configs/paper/published.yaml, each file looked for in a folder and the folders in it."""
     if not folder.is_dir():
         raise DataError(f"--published {folder} is not a folder; give the one that the checkpoints were downloaded to")
     content = yaml.safe_load((root / LIST).read_text())

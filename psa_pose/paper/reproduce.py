@@ -83,7 +83,7 @@ def dry_run(plan: Plan, request: Options, write: Write) -> None:
         job = row_job(plan, row)
         hours = gpu_hours(job, request.tflops)
         if job.folder in seen:
-            write(f"# row {number} of {len(wanted)}: {job.name}: the run of {row.config}, above\n")
+            write(f"# row {number} of {len(wanted)}: {job.name}: the run in {job.folder}, above\n")
             continue
         seen.add(job.folder)
         total += hours

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from psa_pose.config import load_config
 from psa_pose.metrics.fingerprint import guess_protocol
 from psa_pose.models.complexity import config_complexity
 from psa_pose.paper.complexity import complexity_row, mismatches
@@ -24,9 +23,10 @@ def table_content(
     """title, smoke, and a dict per row: what is in its folder in `out`, what its config says, what is printed."""
     content = []
     for row in rows:
-        cfg = load_config(row.file(root))
-        figures = complexity_row(row.name, row.file(Path()), config_complexity(cfg), row.printed, row.note)
-        folder = out / row.config
+        cfg = row.load(root)
+        counted = config_complexity(cfg)
+        figures = complexity_row(row.name, row.file(Path()), counted, row.printed, row.note, row.overrides)
+        folder = out / row.folder
         result = read_result(folder)
         content.append(
             {

@@ -89,7 +89,7 @@ def test_training_benchmark_takes_real_steps(tmp_path, monkeypatch, people):
     base = (
         f"{ROOT / 'configs/synthetic/quickstart.yaml'},DATASET.ROOT,{people},MODEL.WIDTH,8,LOADER.WORKERS,0,DEVICE,cpu"
     )
-    wider = f"{base},INPUT.SIZE,[128, 128],INPUT.HEATMAP_SIZE,[32, 32]"
+    wider = f"{base},INPUT.SIZE,[128, 128]"
     run_benchmark(monkeypatch, "train", "--rounds", 2, "--batch", 2, "--json", out, base, wider)
     first, second = json.loads(out.read_text())
     assert first["ratio"] == 1

@@ -1,4 +1,4 @@
-"""Every config file of the repository loads, and is what its name says."""
+"""Every config of the repository loads, and is what its name says."""
 
 from pathlib import Path
 
@@ -7,25 +7,26 @@ import torch
 import yaml
 
 from psa_pose.config import dump_config, load_config
+from psa_pose.config.names import config_folder, config_names
 from psa_pose.models import build_model
+from psa_pose.paper.rows import read_rows
 
-CONFIGS = Path(__file__).parents[2] / "configs"
-TABLES = CONFIGS / "coco/paper_tables.yaml"
-LISTS = (TABLES, CONFIGS / "coco/published.yaml")
-FILES = sorted(path for path in CONFIGS.rglob("*.yaml") if path not in LISTS)
-# End of the name of a like-for-like config -> the only key in which it differs from the config without it.
-LIKE_FOR_LIKE = {"_scratch": "PRETRAINED", "_imagenet": "PRETRAINED", "_fig2": "SPATIAL"}
+ROOT = Path(__file__).parents[2]
+NAMES = config_names()
+COCO = [name for name in NAMES if name.startswith("coco/")]
 
 
-@pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
-def test_config_loads_builds_and_says_what_it_is(path):
-    cfg = load_config(path)
-    assert path.read_text().startswith("# ")
-    if path.parent.name == "coco":
+@pytest.mark.parametrize("name", NAMES)
+def test_config_loads_builds_and_says_what_it_is(name):
+    cfg = load_config(name)
+    assert (config_folder() / f"{name}.yaml").read_text().startswith("# ")
+    if name in COCO:
+        _, folder, stem = name.split("/")
         width, height = cfg.INPUT.SIZE
-        assert f"{height}x{width}" in path.stem
+        assert stem.startswith(f"{folder}_")
+        assert f"{height}x{width}" in stem
         attention = cfg.MODEL.ATTENTION.NAME
-        assert without_suffix(path.stem)[0].endswith(attention) or attention == "none"
+        assert stem.endswith(attention) or attention == "none"
         assert cfg.DATASET.TEST_DETECTIONS
     else:
         # Those of configs/coco are built where their multiply-adds are counted.
@@ -33,49 +34,48 @@ def test_config_loads_builds_and_says_what_it_is(path):
             build_model(cfg)
 
 
-def without_suffix(name):
-    for suffix in LIKE_FOR_LIKE:
-        if name.endswith(suffix):
-            return name.removesuffix(suffix), suffix
-    return name, ""
+def test_the_folder_is_whole():
+    assert config_folder() == ROOT / "configs"
+    assert len(COCO) == 34
+    # A run is named after the last part.
+    assert len({name.rpartition("/")[2] for name in NAMES}) == len(NAMES)
 
 
-def test_a_like_for_like_config_differs_in_one_key():
-    found = [(path, *without_suffix(path.stem)) for path in FILES]
-    found = [(path, base, suffix) for path, base, suffix in found if suffix]
-    for path, base, suffix in found:
-        texts = [dump_config(load_config(path.with_name(f"{name}.yaml"))) for name in (path.stem, base)]
-        ours, theirs = ({line for line in text.splitlines() if "OUTPUT_DIR" not in line} for text in texts)
-        changed = [next(iter(lines)).split(":")[1].strip() for lines in (ours - theirs, theirs - ours)]
-        assert {line.split(":")[0].strip() for line in ours ^ theirs} == {LIKE_FOR_LIKE[suffix]}, path.stem
-        wanted = {"_scratch": "''", "_imagenet": "imagenet", "_fig2": "fig2"}[suffix]
-        assert changed[0] == wanted, path.stem
-        assert (changed[1] == "''") == (suffix != "_scratch"), path.stem
-        assert path.read_text().startswith("# Not in the paper: "), path.stem
-    named = [row["config"] for table in tables().values() for row in table.get("like_for_like", [])]
-    assert set(named) == {path.stem for path, _, _ in found}
+def test_a_like_for_like_row_differs_in_one_key():
+    rows = [row for number in tables() for row in read_rows(number, ROOT)[1]]
+    changed = [row for row in rows if row.overrides]
+    assert changed == [row for row in rows if row.like_for_like]
+    for row in changed:
+        (key, value), was = row.overrides, load_config(row.config).MODEL
+        assert (key, value, bool(was.PRETRAINED)) in (
+            ("MODEL.PRETRAINED", "", True),
+            ("MODEL.PRETRAINED", "imagenet", False),
+            ("MODEL.ATTENTION.SPATIAL", "fig2", bool(was.PRETRAINED)),
+        )
+        assert was.ATTENTION.SPATIAL == ""
+        assert row.name.endswith({"": "no ImageNet", "imagenet": ", ImageNet", "fig2": "Fig. 2"}[value])
+        assert not row.printed
 
 
 def test_a_row_with_attention_has_its_baseline_under_the_same_protocol():
-    """For every +PSA row there is the same config without it, started from the same weights."""
+    """For every config with attention there is one without it, or a row, that starts from the same weights."""
     known = {}
-    for path in FILES:
-        if path.parent.name == "coco":
-            cfg = load_config(path).clone()
-            cfg.defrost()
-            network = cfg.MODEL.ATTENTION.NAME
-            cfg.MODEL.ATTENTION = load_config(CONFIGS / "coco/hrnet_w32_256x192.yaml").MODEL.ATTENTION
-            cfg.OUTPUT_DIR = ""
-            known.setdefault(dump_config(cfg), set()).add((path.stem, network))
+    rows = [row for number in tables() for row in read_rows(number, ROOT)[1] if "MODEL.PRETRAINED" in row.overrides]
+    for name, words in [*((name, ()) for name in COCO), *((row.config, row.overrides) for row in rows)]:
+        cfg = load_config(name, words).clone()
+        cfg.defrost()
+        network = cfg.MODEL.ATTENTION.NAME
+        cfg.MODEL.ATTENTION = load_config("coco/hrnet/hrnet_w32_256x192").MODEL.ATTENTION
+        cfg.OUTPUT_DIR = ""
+        known.setdefault(dump_config(cfg), set()).add((name, network))
     for group in known.values():
         assert any(network == "none" for _, network in group), group
 
 
 def tables():
-    return yaml.safe_load(TABLES.read_text())
+    return yaml.safe_load((ROOT / "configs/paper/tables.yaml").read_text())
 
 
 def test_every_row_of_the_paper_has_its_config():
-    named = {row["config"] for table in tables().values() for row in table["rows"]}
     assert list(tables()) == ["1", "2", "4", "6"]
-    assert named <= {path.stem for path in FILES}
+    assert {row.config for number in tables() for row in read_rows(number, ROOT)[1]} <= set(NAMES)

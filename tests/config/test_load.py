@@ -117,7 +117,7 @@ def test_a_mistake_is_named_with_its_remedy(tmp_path, overrides, says):
 
 
 def test_unusable_files_are_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"nowhere.yaml cannot be read"):
+    with pytest.raises(ConfigError, match=r"nowhere.yaml is neither a file nor the name of one"):
         load_config(tmp_path / "nowhere.yaml")
     with pytest.raises(ConfigError, match="not valid YAML"):
         load_config(write(tmp_path, "A: [1"))

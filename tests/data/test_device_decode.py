@@ -87,7 +87,7 @@ def test_augmented_crops_are_those_of_the_cpu_path(tiny_config, device, order):
 
 
 def test_crops_of_photographs_are_those_of_the_cpu_path(coco_mini, device):
-    cfg = load_config("configs/coco/hrnet_w32_256x192.yaml", ["DATASET.ROOT", str(coco_mini)])
+    cfg = load_config("configs/coco/hrnet/hrnet_w32_256x192.yaml", ["DATASET.ROOT", str(coco_mini)])
     check_same(train_set(cfg), [(row // 8, row) for row in range(24)], device)
 
 

@@ -128,7 +128,7 @@ def test_a_batch_is_its_samples(tiny_config):
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory of a process from /proc")
 def test_worker_memory_is_flat_over_a_long_epoch(tiny_config):
     """100,000 records: what a worker holds after a fifth of them is what it holds at their end."""
-    small = tiny_config("INPUT.SIZE", [32, 32], "INPUT.HEATMAP_SIZE", [8, 8])
+    small = tiny_config("INPUT.SIZE", [32, 32])
     dataset = train_set(small)
     many = np.sort(np.random.default_rng(0).integers(0, len(dataset), 100_000))
     dataset.persons = dataset.persons.select(many)
@@ -166,7 +166,7 @@ def test_augmentation_is_seeded_by_seed_epoch_and_person(tiny_config):
 @pytest.mark.parametrize("grid", ["classic", "unbiased"])
 def test_a_mark_in_the_image_lands_on_its_joint(tiny_config, tmp_path, people, grid):
     """Image and joints go through the same matrix, also turned, scaled and mirrored."""
-    dataset = train_set(tiny_config("INPUT.SIZE", [192, 256], "INPUT.HEATMAP_SIZE", [48, 64]), grid)
+    dataset = train_set(tiny_config("INPUT.SIZE", [192, 256]), grid)
     pixel_y, pixel_x = np.mgrid[:160, :192]
     mirrored = 0
     for epoch in range(30):

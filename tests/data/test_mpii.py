@@ -78,7 +78,7 @@ def config(mpii, tmp_path):
     def make(*words):
         small = [
             *("DATASET.ROOT", mpii, "OUTPUT_DIR", tmp_path / "run", "MODEL.PRETRAINED", "", "DEVICE", "cpu"),
-            *("INPUT.SIZE", [64, 64], "INPUT.HEATMAP_SIZE", [16, 16], "MODEL.DEPTH", 18, "MODEL.WIDTH", 8),
+            *("INPUT.SIZE", [64, 64], "MODEL.DEPTH", 18, "MODEL.WIDTH", 8),
             *("MODEL.HEAD_CHANNELS", 16, "TRAIN.EPOCHS", 1, "TRAIN.SCHEDULE.MILESTONES", "[1]", "LOADER.WORKERS", 0),
         ]
         return load_config(CONFIGS / "simple_baseline_r50_256x256.yaml", [str(w) for w in [*small, *words]])

@@ -22,7 +22,7 @@ BACKBONES = {
 
 def small_config(backbone: str, *overrides: object) -> CfgNode:
     """Of a small network of that kind, 64x64."""
-    base = ["INPUT.SIZE", "[64, 64]", "INPUT.HEATMAP_SIZE", "[16, 16]", "MODEL.HEAD_CHANNELS", "16"]
+    base = ["INPUT.SIZE", "[64, 64]", "MODEL.HEAD_CHANNELS", "16"]
     words = [*base, *BACKBONES[backbone], "DEVICE", "cpu", *map(str, overrides)]
     return load_config(Path(__file__).parents[2] / "configs/synthetic/quickstart.yaml", words)
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from psa_pose.config import load_config
+from psa_pose.config.names import config_names
 from psa_pose.errors import ConfigError
 from psa_pose.models.complexity import GI, Complexity, config_complexity
 from psa_pose.paper.complexity import complexity_row, format_rows, mismatches, read_table, table_rows
+from psa_pose.paper.rows import read_rows
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,8 +57,6 @@ COUNTED = {
     "udp_w48_256x192": (63.596, 14.614),
     "udp_w48_384x288": (63.596, 32.882),
 }
-# Like-for-like configs: other weights to start from, or another form of the spatial gate, change neither figure.
-SAME = ("_scratch", "_imagenet", "_fig2")
 
 
 @pytest.fixture(scope="module")
@@ -70,22 +70,25 @@ def test_figures_of_every_config_are_the_recomputed_ones(rows):
         for row in table:
             counted[network(ROOT / row["config"])] = (row["params"], row["macs"])
     golden = RECOMPUTED | COUNTED
-    for path in sorted((ROOT / "configs/coco").glob("*.yaml")):
-        if path.stem in ("paper_tables", "published"):
-            continue
-        if network(path) not in counted:
-            complexity = config_complexity(load_config(path))
-            counted[network(path)] = (complexity.params, complexity.macs)
-        suffix = next((end for end in SAME if path.stem.endswith(end)), "")
-        millions, gi = golden[path.stem.removesuffix(suffix)]
-        params, macs = counted[network(path)]
-        assert params / 1e6 == pytest.approx(millions, abs=0.00051), path.stem
-        assert macs / GI == pytest.approx(gi, abs=0.00051), path.stem
+    # Like-for-like rows: other weights to start from, or another form of the spatial gate, change neither figure.
+    changed = {(row.config, row.overrides) for n in rows for row in read_rows(n, ROOT)[1] if row.overrides}
+    assert len(changed) == 24
+    names = [name for name in config_names() if name.startswith("coco/")]
+    assert {Path(name).name for name in names} == golden.keys()
+    for name, words in [*((name, ()) for name in names), *changed]:
+        key = network(name, words)
+        if key not in counted:
+            complexity = config_complexity(load_config(name, words))
+            counted[key] = (complexity.params, complexity.macs)
+        millions, gi = golden[Path(name).name]
+        params, macs = counted[key]
+        assert params / 1e6 == pytest.approx(millions, abs=0.00051), (name, words)
+        assert macs / GI == pytest.approx(gi, abs=0.00051), (name, words)
 
 
-def network(path):
+def network(config, overrides=()):
     """What of a config decides its figures: to count each network once."""
-    cfg = load_config(path).clone()
+    cfg = load_config(config, overrides).clone()
     cfg.defrost()
     cfg.MODEL.PRETRAINED = ""
     return f"{cfg.MODEL} {cfg.INPUT.SIZE} {cfg.CODEC.NAME == 'udp_offset'}"

@@ -38,7 +38,6 @@ DATASET:
   TEST_DETECTIONS: person_detection_results/val2017_person_detections.json
 INPUT:
   SIZE: [64, 64]
-  HEATMAP_SIZE: [16, 16]
 MODEL:
   NAME: simple_baseline
   DEPTH: 18
@@ -58,17 +57,16 @@ PRINTED = {"AP": 76.5, "AP50": 93.6, "AP75": 83.6, "APM": 73.2, "APL": 81.0, "AR
 def small_root(tmp_path):
     """A repository whose table 2 has a row that works, one whose images are missing, and a like-for-like one."""
     root = tmp_path / "repository"
-    configs = root / "configs/coco"
-    configs.mkdir(parents=True)
+    configs = root / "configs"
+    (configs / "paper").mkdir(parents=True)
     for folder in ("tools", "scripts"):
         (root / folder).symlink_to(ROOT / folder)
     (configs / "tiny.yaml").write_text(TINY)
     (configs / "broken.yaml").write_text("_BASE_: tiny.yaml\nDATASET:\n  TRAIN_IMAGES: nowhere\n")
-    (configs / "tiny_psa_p.yaml").write_text("_BASE_: tiny.yaml\nMODEL:\n  ATTENTION:\n    NAME: psa_p\n")
     rows = [{"name": "Good", "config": "tiny", "printed": PRINTED}, {"name": "Broken", "config": "broken"}]
-    fair = [{"name": "Fair", "config": "tiny_psa_p"}]
+    fair = [{"name": "Fair, PSA(p)", "config": "tiny", "overrides": ["MODEL.ATTENTION.NAME", "psa_p"]}]
     tables = {"2": {"title": "Small table", "rows": rows, "like_for_like": fair}}
-    (configs / "paper_tables.yaml").write_text(yaml.safe_dump(tables))
+    (configs / "paper/tables.yaml").write_text(yaml.safe_dump(tables))
     return root
 
 
@@ -81,7 +79,7 @@ def said():
 
 def test_every_command_of_a_dry_run_loads(said):
     plan = Plan(ROOT, Path("out"), Path("coco"), gpus=2, overrides=("TRAIN.EPOCHS", "3"))
-    names = ["simplebaseline r50", "PSA(p)", "PSA(p), Fig. 2", "simple_baseline_r50_384x288_scratch"]
+    names = ["simplebaseline r50", "PSA(p)", "PSA(p), Fig. 2", "simplebaseline_r50_no_imagenet"]
     dry_run(plan, Options("6", names), said[1])
     lines = "".join(said[0]).splitlines()
     commands = [shlex.split(line) for line in lines if not line.startswith("#")]
@@ -91,15 +89,21 @@ def test_every_command_of_a_dry_run_loads(said):
         assert command[:5] == [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
         assert command[5:8] == ["-m", "psa_pose", tool]
         file = command[command.index("--cfg") + 1]
-        cfg = load_config(file, command[command.index("TRAIN.BATCH_SIZE") :])
-        configs.append(Path(file).stem)
+        keys = next(i for i, word in enumerate(command) if re.match(r"[A-Z]+\.", word))
+        cfg = load_config(file, command[keys:])
+        configs.append((Path(file).stem, Path(cfg.OUTPUT_DIR).name, cfg.MODEL.PRETRAINED, cfg.MODEL.ATTENTION.SPATIAL))
         assert (cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.ACCUMULATE, cfg.TRAIN.EPOCHS) == (64, 2, 3)
         assert cfg.DATASET.ROOT == "coco"
-        assert Path(cfg.OUTPUT_DIR) == Path("out", Path(file).stem)
+        assert Path(cfg.OUTPUT_DIR).parent == Path("out")
         assert ("--resume" in command) == (tool == "train")
         assert ("--checkpoint" in command) == (tool == "test")
     base = "simple_baseline_r50_384x288"
-    assert configs[::2] == [base, f"{base}_psa_p", f"{base}_scratch", f"{base}_psa_p_fig2"]
+    assert configs[::2] == [
+        (base, base, "imagenet", ""),
+        (f"{base}_psa_p", f"{base}_psa_p", "", ""),
+        (base, "simplebaseline_r50_no_imagenet", "", ""),
+        (f"{base}_psa_p", "psa_p_fig_2", "", "fig2"),
+    ]
     assert re.search(r"estimate: [\d,]+ GPU hours in all.*149,813 persons.*15 TFLOP/s", lines[-2])
     assert "is kept on 2" in lines[-1]
 
@@ -113,7 +117,7 @@ def test_the_estimate_is_the_stated_product():
 
 @pytest.mark.parametrize(("gpus", "batch", "parts"), [(1, "128", "4"), (2, "64", "2"), (4, "32", "1"), (8, "16", "1")])
 def test_the_effective_batch_is_the_published_one(gpus, batch, parts):
-    cfg = load_config(ROOT / "configs/coco/hrnet_w32_256x192.yaml")
+    cfg = load_config(ROOT / "configs/coco/hrnet/hrnet_w32_256x192.yaml")
     plan = Plan(ROOT, Path("out"), gpus=gpus)
     assert batch_keys(plan, cfg) == ["TRAIN.BATCH_SIZE", batch, "TRAIN.ACCUMULATE", parts]
     with pytest.raises(ConfigError, match="--gpus 3 cannot share the published batch of 128"):
@@ -123,11 +127,21 @@ def test_the_effective_batch_is_the_published_one(gpus, batch, parts):
 
 def test_rows_share_runs_and_an_unknown_one_is_told_all_names():
     _, rows = read_rows("4", ROOT)
-    same = [row for row in rows if row.config == "udp_w48_384x288"]
+    same = [row for row in rows if row.folder == "udp_w48_384x288"]
     assert len(same) == 2
     assert [row.like_for_like for row in rows] == sorted(row.like_for_like for row in rows)
     with pytest.raises(ConfigError, match=r"no row 'HRNet'; .*: 8-stage Hourglass 256x192; CPN R50 256x192; "):
         chosen_rows(rows, ["HRNet-W32 256x192", "HRNet"])
+
+
+def test_a_folder_holds_one_run():
+    """Rows share a folder exactly where they are the same config with the same keys changed."""
+    rows = [row for number in ("2", "4", "6") for row in read_rows(number, ROOT)[1]]
+    runs = {(row.config, row.overrides) for row in rows}
+    assert len({(row.folder, row.config, row.overrides) for row in rows}) == len(runs) == len({r.folder for r in rows})
+    assert all(row.folder == Path(row.config).name for row in rows if not row.overrides)
+    assert sum(row.like_for_like for row in rows) == sum(bool(row.overrides) for row in rows) == 25
+    assert len({row.folder for row in rows if row.overrides}) == 24
 
 
 def run_script(monkeypatch, *arguments):
@@ -231,10 +245,8 @@ def test_a_stopped_row_goes_on_where_it_was(small_root, people, tmp_path, said):
 def test_a_table_says_protocol_interval_difference_and_what_was_changed(small_root, tiny_config, tmp_path):
     plan = Plan(small_root, tmp_path / "out")
     (row, *_) = read_rows("2", small_root)[1]
-    folder = plan.out / row.config
-    cfg = tiny_config(
-        "OUTPUT_DIR", folder, "CODEC.NAME", "standard", *("INPUT.SIZE", [32, 32], "INPUT.HEATMAP_SIZE", [8, 8])
-    )
+    folder = plan.out / row.folder
+    cfg = tiny_config("OUTPUT_DIR", folder, "CODEC.NAME", "standard", "INPUT.SIZE", [32, 32])
     (evaluation,) = run_test(cfg, None, "targets")
     changed = replace(row_job(plan, row), cfg=load_config(row.file(small_root), ["TRAIN.EPOCHS", "3"]))
     low, high = write_result(changed, 1.0)["evaluations"][0]["intervals"]["AP"]
@@ -263,7 +275,7 @@ def test_the_list_of_published_files_is_whole(tmp_path):
     assert len({entry.folder for entry in entries}) == len(entries) == 34
     networks = set()
     for entry in entries:
-        load_config(ROOT / f"configs/coco/{entry.config}.yaml", entry.keys)
+        load_config(ROOT / f"configs/{entry.config}.yaml", entry.keys)
         networks.add(entry.config)
         assert 65 < entry.printed["detector"]["AP"] < 78
         assert entry.reason
@@ -275,17 +287,17 @@ def test_the_list_of_published_files_is_whole(tmp_path):
 
 
 def test_a_published_file_is_converted_tested_and_compared(small_root, people, tmp_path, said):
-    listed = yaml.safe_load((ROOT / "configs/coco/published.yaml").read_text())
+    listed = yaml.safe_load((ROOT / "configs/paper/published.yaml").read_text())
     file = {"file": "pose.pth.tar", "source": "simple_baseline", "config": "tiny", "expect": "same"}
     file |= {"keys": ["INPUT.CHANNEL_ORDER", "bgr"], "detector": {"AP": 70.4}}
     listed["files"] = [file, {**file, "file": "absent.pth"}]
-    (small_root / "configs/coco/published.yaml").write_text(yaml.safe_dump(listed))
+    (small_root / "configs/paper/published.yaml").write_text(yaml.safe_dump(listed))
     downloads = tmp_path / "downloads/pose_coco"
     downloads.mkdir(parents=True)
     plan = Plan(small_root, tmp_path / "out", people, page=False)
     with pytest.raises(DataError, match="holds none of the 2 files"):
         reproduce_published(plan, tmp_path / "downloads", said[1], False, False)
-    model = build_model(load_config(small_root / "configs/coco/tiny.yaml"))
+    model = build_model(load_config(small_root / "configs/tiny.yaml"))
     torch.save({f"module.{key}": value for key, value in model.state_dict().items()}, downloads / "pose.pth.tar")
     reproduce_published(plan, tmp_path / "downloads", said[1], False, False)
     text = "".join(said[0])

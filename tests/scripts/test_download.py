@@ -49,10 +49,8 @@ def test_everything_is_fetched_checked_and_not_fetched_again(people, mirror, tab
         assert "COCO offers none" in done.stdout
         assert "AP_H_56_person.json" in done.stdout
         # It ends with the look at the data.
-        assert (
-            f"python tools/check_dataset.py --cfg configs/coco/simple_baseline_r50_256x192.yaml DATASET.ROOT {root}"
-            in (done.stdout)
-        )
+        config = "configs/coco/simple_baseline/simple_baseline_r50_256x192.yaml"
+        assert f"python tools/check_dataset.py --cfg {config} DATASET.ROOT {root}" in done.stdout
         assert done.stdout.splitlines()[-1] == "no errors"
         again = download(root, address, table)
         assert again.returncode == 0, again.stderr

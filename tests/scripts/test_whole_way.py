@@ -15,7 +15,7 @@ from tests.readme_workspace import PUBLISHED_BOXES, environment
 from tests.scripts.mirror import NEEDED, make_mirror
 
 REPOSITORY = Path(__file__).parents[2]
-CFG = "--cfg configs/coco/hrnet_w32_256x192.yaml"
+CFG = "--cfg configs/coco/hrnet/hrnet_w32_256x192.yaml"
 
 
 @pytest.fixture(scope="module")

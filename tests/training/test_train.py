@@ -102,7 +102,7 @@ def test_the_truth_as_prediction_scores_one(tiny_config):
     ("codec", "least"), [("standard", 0.8), ("dark", 0.99), ("udp_gaussian", 0.99), ("udp_offset", 0.99)]
 )
 def test_decoded_targets_score_what_the_codec_allows(tiny_config, codec, least):
-    cfg = tiny_config("CODEC.NAME", codec, "INPUT.SIZE", [192, 256], "INPUT.HEATMAP_SIZE", [48, 64])
+    cfg = tiny_config("CODEC.NAME", codec, "INPUT.SIZE", [192, 256])
     (evaluation,) = run_test(cfg, None, "targets")
     assert evaluation.stats["AP"] >= least
 
@@ -110,7 +110,7 @@ def test_decoded_targets_score_what_the_codec_allows(tiny_config, codec, least):
 @pytest.mark.parametrize(("oracle", "least"), [("keypoints", 1.0), ("targets", 0.98)])
 def test_the_oracles_on_photographs(coco_mini, tmp_path, oracle, least):
     words = [*("DATASET.ROOT", str(coco_mini)), *("OUTPUT_DIR", str(tmp_path)), *("LOADER.WORKERS", "0")]
-    cfg = load_config(REPOSITORY / "configs/coco/hrnet_w32_256x192.yaml", [*words, "CODEC.NAME", "udp_gaussian"])
+    cfg = load_config(REPOSITORY / "configs/coco/hrnet/hrnet_w32_256x192.yaml", [*words, "CODEC.NAME", "udp_gaussian"])
     (evaluation,) = run_test(cfg, None, oracle)
     assert evaluation.persons == 68
     assert evaluation.stats["AP"] >= least
