@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -33,6 +33,8 @@ FORMAT_VERSION = 1
 GENERATOR = "psa_pose.data.synthetic"
 MARKER = "synthetic.json"
 UNFINISHED = "synthetic.json.tmp"
+
+T = TypeVar("T")
 
 
 def annotation_path(root: Path, split: str) -> Path:
@@ -216,7 +218,7 @@ def _start_worker() -> None:
     cv2.setNumThreads(0)
 
 
-def _in_order(make: partial[Made], count: int, workers: int) -> Iterator[Made]:
+def in_order(make: partial[T], count: int, workers: int) -> Iterator[T]:
     """make(0), make(1), ... in order, on `workers` processes."""
     if min(workers, count) <= 1:
         yield from map(make, range(count))
@@ -234,7 +236,7 @@ def _write_split(
     (root / split).mkdir(exist_ok=True)
     images, annotations, detections = [], [], []
     width, height = make.keywords["image_size"]
-    made = tqdm(_in_order(make, count, workers), desc=split, total=count, disable=not progress, unit="image")
+    made = tqdm(in_order(make, count, workers), desc=split, total=count, disable=not progress, unit="image")
     for image_id, (people, boxes) in enumerate(made, start=first_id):
         images.append({"id": image_id, "file_name": file_name(image_id), "width": width, "height": height})
         for n, person in enumerate(people):

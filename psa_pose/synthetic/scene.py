@@ -126,6 +126,18 @@ def place_people(
     return sorted(placed, key=lambda person: person.height)
 
 
+def draw_people(canvas: Canvas, group: list[Person]) -> list[int]:
+    """Draw people over what is there, as numbers 1, 2, ...; the answer is the pixels each covers when it is drawn."""
+    full = []
+    for number, person in enumerate(group, start=1):
+        x0, _, x1, y1 = _extent(person)
+        radii = (max((x1 - x0) * 0.45, 2.0), max(0.035 * person.height, 2.0))
+        draw_shadow(canvas, np.array([(x0 + x1) / 2, y1 - 0.04 * person.height]), radii, 0.55)
+        draw_person(canvas, person, number)
+        full.append(int((canvas.owner // OWNER_STRIDE == number).sum()))
+    return full
+
+
 def _draw_crowd(rng: np.random.Generator, canvas: Canvas, horizon: float, number: int) -> None:
     """A group of tiny people near the horizon, all owned by one number."""
     centre = rng.uniform(0.15, 0.85) * canvas.owner.shape[1]
@@ -181,7 +193,7 @@ def annotate(canvas: Canvas, people: list[Person], full: list[int]) -> list[dict
     return annotations
 
 
-def _develop(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+def develop(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """The camera: light, colour cast, sometimes blur, and noise; uint8 BGR."""
     image = image * (rng.uniform(0.72, 1.18) * rng.uniform(0.93, 1.07, 3)).astype(np.float32)
     if rng.random() < 0.3:
@@ -207,13 +219,7 @@ def draw_image(
     group = place_people(rng, image_size, people, horizon)
     if crowd:
         _draw_crowd(rng, canvas, horizon, len(group) + 1)
-    full = []
-    for number, person in enumerate(group, start=1):
-        x0, _, x1, y1 = _extent(person)
-        radii = (max((x1 - x0) * 0.45, 2.0), max(0.035 * person.height, 2.0))
-        draw_shadow(canvas, np.array([(x0 + x1) / 2, y1 - 0.04 * person.height]), radii, 0.55)
-        draw_person(canvas, person, number)
-        full.append(int((canvas.owner // OWNER_STRIDE == number).sum()))
+    full = draw_people(canvas, group)
     annotations = annotate(canvas, group, full)
     if crowd:
         mask = canvas.owner // OWNER_STRIDE == len(group) + 1
@@ -221,4 +227,4 @@ def draw_image(
         mask &= (canvas.owner == 0) | (canvas.owner // OWNER_STRIDE == len(group) + 1)
         if mask.any():
             annotations.append(_annotation(mask, np.zeros((17, 3)), crowd=True))
-    return _develop(rng, canvas.image), annotations
+    return develop(rng, canvas.image), annotations
