@@ -61,6 +61,11 @@ def write_json(path: Path, content: Any) -> None:
     atomic_write(path, lambda file: file.write(json_bytes(content)))
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    atomic_write(path, lambda file: file.write(text.encode()))
+
+
 def cut_lines(path: Path, keep: Callable[[dict], bool]) -> None:
     """Keep the lines of a JSON-lines file that an interrupted run still needs; a last line cut short is dropped."""
     if not path.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,17 +69,24 @@ def row_job(plan: Plan, row: Row) -> Job:
     keys = [*row.overrides, *batch_keys(plan, row.load(plan.root)), *common_keys(plan, folder)]
     cfg = load_config(file, keys)
     executed = config_complexity(cfg).executed
-    train = [*launch(plan, "train"), "--cfg", str(file), "--resume", *keys]
-    # The weights after the last epoch: the best ones were chosen by their AP on the split that is tested.
-    steps = [Step("train", train, folder / FINAL), test_step(plan, file, folder / LAST, keys)]
+    steps = run_steps(plan, file, folder, keys)
     return Job(row.name, folder, cfg, plan.gpus, steps, float(executed * cfg.TRAIN.EPOCHS), executed)
 
 
-def test_step(plan: Plan, file: Path, checkpoint: Path, keys: list[str]) -> Step:
+def run_steps(plan: Plan, file: Path, folder: Path, keys: Sequence[str]) -> list[Step]:
+    """The commands that train a config, or go on with it, and test it; folder: its OUTPUT_DIR.
+
+    The weights after the last epoch are tested: the best ones were chosen by their AP on the split that is tested.
+    """
+    train = [*_launch(plan, "train"), "--cfg", str(file), "--resume", *keys]
+    return [Step("train", train, folder / FINAL), test_step(plan, file, folder / LAST, keys)]
+
+
+def test_step(plan: Plan, file: Path, checkpoint: Path, keys: Sequence[str]) -> Step:
     """The command that tests a checkpoint under both box protocols."""
     page = [] if plan.page else ["--no-report"]
     words = ["--cfg", str(file), "--checkpoint", str(checkpoint), *page, *keys]
-    return Step("test", [*launch(plan, "test"), *words])
+    return Step("test", [*_launch(plan, "test"), *words])
 
 
 def common_keys(plan: Plan, folder: Path) -> list[str]:
@@ -87,7 +95,7 @@ def common_keys(plan: Plan, folder: Path) -> list[str]:
     return ["OUTPUT_DIR", str(folder), *data, *plan.overrides]
 
 
-def launch(plan: Plan, command: str) -> list[str]:
+def _launch(plan: Plan, command: str) -> list[str]:
     """The start of a command: itself, or as many of it as there are GPUs."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={plan.gpus}"] if plan.gpus > 1 else []
     return [sys.executable, *torchrun, "-m", "psa_pose", command]

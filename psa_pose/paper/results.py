@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,7 @@ from psa_pose.config.load import parse_config
 from psa_pose.errors import ConfigError, DataError
 from psa_pose.evaluation.result_files import RESULTS, read_result_file
 from psa_pose.files import read_json, write_json
-from psa_pose.metrics.matching import area_groups, match, pairs_of
-from psa_pose.metrics.persons import annotated_persons, found_persons
+from psa_pose.metrics.coco_ap import match_results
 from psa_pose.metrics.significance import bootstrap, intervals
 from psa_pose.paper.plan import Job
 from psa_pose.training.output_dir import LAST
@@ -74,23 +72,23 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 
 def write_result(job: Job, seconds: float) -> dict[str, Any]:
     """Gather what the tests of a job wrote, with bootstrap intervals, in its folder's result.json."""
-    folder = job.folder / "test"
-    evaluations = json.loads((folder / "metrics.json").read_text())
+    evaluations = read_json(job.folder / "test" / "metrics.json", "file")
     for evaluation in evaluations:
-        path = folder / f"keypoints_{evaluation['split']}_{evaluation['protocol']}{RESULTS}"
-        evaluation["intervals"] = _intervals(path, evaluation["stats"])
+        evaluation["intervals"] = _intervals(result_list(job.folder, evaluation), evaluation["stats"])
     content = {**describe(job), "seconds": seconds, "evaluations": evaluations}
     write_json(job.folder / RESULT, content)
     return content
 
 
+def result_list(folder: Path, evaluation: dict[str, Any]) -> Path:
+    """The result list of an evaluation of the run in a folder."""
+    return folder / "test" / f"keypoints_{evaluation['split']}_{evaluation['protocol']}{RESULTS}"
+
+
 def _intervals(path: Path, stats: dict[str, float]) -> dict[str, tuple[float, float]]:
     """Statistic -> its 95 % interval, 0 to 1, of a result list on the annotations that are stated beside it."""
-    scored = read_result_file(path)
-    annotated = annotated_persons(scored.annotations.content, scored.skeleton.num_joints)
-    found = found_persons(scored.results, annotated)
-    pairs = pairs_of(annotated, found, np.array(scored.skeleton.sigmas))
-    matches = match(annotated, found, pairs, area_groups(annotated, found))
+    file = read_result_file(path)
+    matches = match_results(file.annotations.content, file.results, np.array(file.skeleton.sigmas))
     estimates = intervals(stats, bootstrap(matches))
     return {name: (estimate.low, estimate.high) for name, estimate in estimates.items()}
 

@@ -1,4 +1,4 @@
-"""A study of several blocks over seeds: AP per protocol, paired differences, the table and the plot."""
+"""A study of several blocks over seeds: every run, AP per protocol, paired differences, the table and the plot."""
 
 from __future__ import annotations
 
@@ -9,14 +9,123 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from psa_pose.errors import DataError
+from psa_pose.checkpoints import load_checkpoint, load_weights
+from psa_pose.codecs.build import build_codec
+from psa_pose.config import dump_config, load_config
+from psa_pose.config.skeleton import build_skeleton
+from psa_pose.data.build import build_test_sets
+from psa_pose.data.loader import make_batch
+from psa_pose.errors import DataError, PsaPoseError
 from psa_pose.evaluation.result_files import read_result_file
+from psa_pose.files import write_json, write_text
 from psa_pose.metrics.accumulate import STATS, accumulate, coco_stats
-from psa_pose.metrics.matching import area_groups, match, pairs_of
-from psa_pose.metrics.persons import annotated_persons, found_persons
+from psa_pose.metrics.coco_ap import match_results
 from psa_pose.metrics.significance import Estimate, bootstrap, differences
+from psa_pose.models import build_model
+from psa_pose.models.gates import collect_gates, spatial_gate_deviation
+from psa_pose.paper.jobs import Write, run_jobs
+from psa_pose.paper.plan import Job, Plan, run_steps
+from psa_pose.paper.results import read_result, result_list
+from psa_pose.predict import Normalization
+from psa_pose.tables import format_columns, markdown_table
+from psa_pose.training.output_dir import LAST
 from psa_pose.visualization import svg
+
+# Test persons whose gates are looked at.
+_GATE_PERSONS = 64
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared.
+
+    config: file of the network and its training.
+    blocks: attention names, a PSA block's spatial form after a colon; the others are compared with the first.
+    seeds: of the runs of each block.
+    out: folder of the runs and tables.
+    overrides: "KEY", "value", ... of every run.
+    """
+
+    config: Path
+    blocks: Sequence[str]
+    seeds: Sequence[int]
+    out: Path
+    overrides: Sequence[str] = ()
+
+
+def run_study(study: Study, write: Write) -> None:
+    """Train and test what is not complete yet; print the table and write study.json, study.md and study.svg.
+
+    Raises PsaPoseError where runs failed, and Interrupted where it was stopped; the same call goes on.
+    """
+    # Seed by seed, so that an early look at the results compares like with like.
+    jobs = {(block, seed): _job(study, block, seed) for seed in study.seeds for block in study.blocks}
+    failures: dict[Path, str] = {}
+    run_jobs(list(jobs.values()), failures, write)
+    if failures:
+        told = "; ".join(f"{folder}: {reason}" for folder, reason in failures.items())
+        raise PsaPoseError(f"{len(failures)} of {len(jobs)} runs failed ({told}); mend it and give the command again")
+    _write_study(study, {b: [jobs[b, seed] for seed in study.seeds] for b in study.blocks}, write)
+
+
+def _job(study: Study, block: str, seed: int) -> Job:
+    folder = study.out / f"{block.replace(':', '_')}_seed{seed}"
+    name, _, spatial = block.partition(":")
+    keys = ["MODEL.ATTENTION.NAME", name, *(["MODEL.ATTENTION.SPATIAL", spatial] if spatial else [])]
+    keys = [*study.overrides, *keys, "SEED", str(seed), "OUTPUT_DIR", str(folder)]
+    steps = run_steps(Plan(Path(), study.out), study.config, folder, keys)
+    return Job(f"{block}, seed {seed}", folder, load_config(study.config, keys), 1, steps, 1.0)
+
+
+def _write_study(study: Study, jobs: Mapping[str, Sequence[Job]], write: Write) -> None:
+    runs = {block: [_run(job) for job in of_block] for block, of_block in jobs.items()}
+    lists = {
+        block: [{e["protocol"]: result_list(job.folder, e) for e in _evaluations(job)} for job in of_block]
+        for block, of_block in jobs.items()
+    }
+    rows = analyse(lists)
+    gates = {block: _mean_gates([run["gates"] for run in of_block]) for block, of_block in runs.items()}
+    header, *lines = cells(rows)
+    header.append("std of spatial gates")
+    for line, spread in zip(lines, gates.values(), strict=True):
+        line.append(f"{min(spread.values()):.4f} to {max(spread.values()):.4f}" if spread else "-")
+    content = {"seeds": study.seeds, "rows": [asdict(row) for row in rows], "gates": gates, "runs": runs}
+    write_json(study.out / "study.json", content)
+    write_text(study.out / "study.md", markdown_table(header, lines) + "\n")
+    write_text(study.out / "study.svg", plot(rows))
+    seeds = f"mean ± standard deviation over {len(study.seeds)} seeds"
+    write(f"\nAP in percent, {seeds}; differences from {study.blocks[0]!r}\n")
+    write(format_columns(header, lines, left=len(header), rule=False))
+    write(f"\n\nevery run, study.json, the table study.md and the plot study.svg are in {study.out}\n")
+
+
+def _run(job: Job) -> dict[str, Any]:
+    """config: as text. ap: protocol -> percent. gates: standard deviation of each spatial gate over positions."""
+    ap = {evaluation["protocol"]: 100 * evaluation["stats"]["AP"] for evaluation in _evaluations(job)}
+    return {"config": dump_config(job.cfg), "ap": ap, "gates": _gate_deviations(job)}
+
+
+def _evaluations(job: Job) -> list[dict[str, Any]]:
+    result = read_result(job.folder)
+    assert result is not None, "the job is complete"
+    return result["evaluations"]
+
+
+def _gate_deviations(job: Job) -> dict[str, float]:
+    """Of the trained network, on its first test persons."""
+    cfg, checkpoint = job.cfg, job.folder / LAST
+    model = build_model(cfg).eval()
+    load_weights(model, load_checkpoint(checkpoint)["model"], checkpoint)
+    (test_set,) = build_test_sets(cfg, build_skeleton(cfg), build_codec(cfg).grid, lambda _: None, "ground_truth")
+    persons = [(0, row) for row in range(min(_GATE_PERSONS, len(test_set.dataset)))]
+    normalize = Normalization.of(cfg.INPUT.MEAN, cfg.INPUT.STD, torch.device("cpu"))
+    return spatial_gate_deviation(collect_gates(model, normalize(make_batch(test_set.dataset, persons).crops)))
+
+
+def _mean_gates(seeds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: statistics.mean(gates[name] for gates in seeds) for name in seeds[0]}
 
 
 @dataclass(frozen=True)
@@ -57,10 +166,7 @@ def analyse(results: Mapping[str, Sequence[Mapping[str, Path]]], resamples: int 
 def _scored(path: Path, resamples: int) -> tuple[float, np.ndarray]:
     """AP of a result file, 0 to 1, and STATS of each resample of its images."""
     file = read_result_file(path)
-    sigmas = np.array(file.skeleton.sigmas)
-    annotated = annotated_persons(file.annotations.content, len(sigmas))
-    found = found_persons(file.results, annotated)
-    matches = match(annotated, found, pairs_of(annotated, found, sigmas), area_groups(annotated, found))
+    matches = match_results(file.annotations.content, file.results, np.array(file.skeleton.sigmas))
     return coco_stats(accumulate(matches))["AP"], bootstrap(matches, resamples)
 
 
@@ -74,11 +180,6 @@ def _row(
     images = Estimate(100 * moved.value, 100 * moved.low, 100 * moved.high, moved.p_value)
     by_seed = [b - a for a, b in zip(base_ap, ap, strict=True)]
     return Row(block, protocol, tuple(ap), images, statistics.stdev(by_seed) if by_seed[1:] else None)
-
-
-def as_dicts(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """For JSON."""
-    return [asdict(row) for row in rows]
 
 
 def cells(rows: Sequence[Row]) -> list[list[str]]:
