@@ -9,27 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from psa_pose.checkpoints import load_checkpoint, load_weights
-from psa_pose.codecs.build import build_codec
 from psa_pose.config import dump_config, load_config
-from psa_pose.config.skeleton import build_skeleton
-from psa_pose.data.build import build_test_sets
-from psa_pose.data.loader import make_batch
 from psa_pose.errors import DataError, PsaPoseError
 from psa_pose.evaluation.result_files import read_result_file
 from psa_pose.files import write_json, write_text
 from psa_pose.metrics.accumulate import STATS, accumulate, coco_stats
 from psa_pose.metrics.coco_ap import match_results
 from psa_pose.metrics.significance import Estimate, bootstrap, differences
-from psa_pose.models import build_model
-from psa_pose.models.gates import collect_gates, spatial_gate_deviation
 from psa_pose.paper.jobs import Write, run_jobs
 from psa_pose.paper.plan import Job, Plan, run_steps
 from psa_pose.paper.results import read_result, result_list
-from psa_pose.predict import Normalization
 from psa_pose.tables import format_columns, markdown_table
+from psa_pose.tasks import build_task
+from psa_pose.training.monitor import gate_deviations
 from psa_pose.training.output_dir import LAST
 from psa_pose.visualization import svg
 
@@ -115,13 +109,11 @@ def _evaluations(job: Job) -> list[dict[str, Any]]:
 
 def _gate_deviations(job: Job) -> dict[str, float]:
     """Of the trained network, on its first test persons."""
-    cfg, checkpoint = job.cfg, job.folder / LAST
-    model = build_model(cfg).eval()
+    task, checkpoint = build_task(job.cfg), job.folder / LAST
+    model = task.build_model().eval()
     load_weights(model, load_checkpoint(checkpoint)["model"], checkpoint)
-    (test_set,) = build_test_sets(cfg, build_skeleton(cfg), build_codec(cfg).grid, lambda _: None, "ground_truth")
-    persons = [(0, row) for row in range(min(_GATE_PERSONS, len(test_set.dataset)))]
-    normalize = Normalization.of(cfg.INPUT.MEAN, cfg.INPUT.STD, torch.device("cpu"))
-    return spatial_gate_deviation(collect_gates(model, normalize(make_batch(test_set.dataset, persons).crops)))
+    (test_set,) = task.test_sets(lambda _: None, annotated=True)
+    return gate_deviations(task, model, test_set.dataset, _GATE_PERSONS)
 
 
 def _mean_gates(seeds: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -117,11 +117,11 @@ def check_finite(
     )
 
 
-def gate_deviations(task: Task, model: nn.Module, dataset: Sized) -> dict[str, float]:
-    """How far each PSA block's spatial gate is from constant on a few test samples; empty without such blocks.
+def gate_deviations(task: Task, model: nn.Module, dataset: Sized, samples: int = GATE_SAMPLES) -> dict[str, float]:
+    """How far each PSA block's spatial gate is from constant on the first test samples; empty without such blocks.
 
     The model must be in evaluation mode.
     """
-    keys = [(0, row) for row in range(min(GATE_SAMPLES, len(dataset)))]
+    keys = [(0, row) for row in range(min(samples, len(dataset)))]
     batch = task.to_device(task.batch_maker()(dataset, keys), dataset)
     return spatial_gate_deviation(collect_gates(model, task.images(batch)))
