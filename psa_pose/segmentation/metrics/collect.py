@@ -30,8 +30,8 @@ class SetCounts:
 def image_set_counts(row: int, label: torch.Tensor, prediction: torch.Tensor, classes: int) -> SetCounts:
     """The counts of one image: label (H, W) integers with 255 ignored, prediction (H, W) integers, on one device."""
     confusion = confusion_matrices(label[None], prediction[None], classes)[0].cpu().numpy()
-    maps = (values.to(torch.uint8).cpu().numpy() for values in (label, prediction))
-    return SetCounts(np.array([row]), confusion, class_counts(confusion)[None], boundary_counts(*maps, classes)[None])
+    near_edges = boundary_counts(label.byte().cpu().numpy(), prediction.byte().cpu().numpy(), classes)
+    return SetCounts(np.array([row]), confusion, class_counts(confusion)[None], near_edges[None])
 
 
 def join_counts(parts: Sequence[SetCounts], images: int | None = None) -> SetCounts:
@@ -48,7 +48,7 @@ def join_counts(parts: Sequence[SetCounts], images: int | None = None) -> SetCou
         raise DataError(f"{len(rows)} images were counted of {wanted}; every image must be evaluated exactly once")
     return SetCounts(
         rows[order],
-        np.sum([part.confusion for part in parts], axis=0, dtype=np.int64),
+        np.stack([part.confusion for part in parts]).sum(0),
         np.concatenate([part.counts for part in parts])[order],
         np.concatenate([part.boundary for part in parts])[order],
     )
