@@ -6,10 +6,11 @@ is filled follows the PSA paper, section 4: "after the first 3x3 convolution in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from psa_pose.errors import ConfigError
 
@@ -19,9 +20,9 @@ AttentionFactory = Callable[[int], nn.Module]
 PLACES = ("all", "basic")
 
 
-def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+def conv3x3(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
     """A padded 3x3 convolution without bias."""
-    return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+    return nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False)
 
 
 def conv1x1(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
@@ -40,13 +41,23 @@ def conv1x1_bn_relu(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut: (B, inputs, H, W) -> (B, planes, H / stride, W / stride)."""
+    """Two 3x3 convolutions and a shortcut: (B, inputs, H, W) -> (B, planes, H / stride, W / stride).
+
+    Stride and dilation are those of the first 3x3 convolution.
+    """
 
     expansion: ClassVar[int] = 1
 
-    def __init__(self, inputs: int, planes: int, stride: int = 1, attention: AttentionFactory | None = None) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        planes: int,
+        stride: int = 1,
+        attention: AttentionFactory | None = None,
+        dilation: int = 1,
+    ) -> None:
         super().__init__()
-        self.conv1 = conv3x3(inputs, planes, stride)
+        self.conv1 = conv3x3(inputs, planes, stride, dilation)
         self.bn1 = nn.BatchNorm2d(planes)
         self.attention = attention(planes) if attention else None
         self.conv2 = conv3x3(planes, planes)
@@ -64,16 +75,26 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions and a shortcut: (B, inputs, H, W) -> (B, 4 planes, H / stride, W / stride)."""
+    """1x1, 3x3, 1x1 convolutions and a shortcut: (B, inputs, H, W) -> (B, 4 planes, H / stride, W / stride).
+
+    Stride and dilation are those of the 3x3 convolution.
+    """
 
     expansion: ClassVar[int] = 4
 
-    def __init__(self, inputs: int, planes: int, stride: int = 1, attention: AttentionFactory | None = None) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        planes: int,
+        stride: int = 1,
+        attention: AttentionFactory | None = None,
+        dilation: int = 1,
+    ) -> None:
         super().__init__()
         outputs = planes * self.expansion
         self.conv1 = conv1x1(inputs, planes)
         self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = conv3x3(planes, planes, stride)
+        self.conv2 = conv3x3(planes, planes, stride, dilation)
         self.bn2 = nn.BatchNorm2d(planes)
         self.attention = attention(planes) if attention else None
         self.conv3 = conv1x1(planes, outputs)
@@ -133,11 +154,17 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
 
 
 def block_row(
-    block: Block, count: int, inputs: int, planes: int, stride: int = 1, attention: AttentionFactory | None = None
+    block: Block,
+    count: int,
+    inputs: int,
+    planes: int,
+    stride: int = 1,
+    attention: AttentionFactory | None = None,
+    dilations: tuple[int, int] = (1, 1),
 ) -> nn.Sequential:
-    """`count` blocks in a row; the first takes `inputs` channels and the stride."""
-    first = block(inputs, planes, stride, attention)
-    rest = (block(planes * block.expansion, planes, 1, attention) for _ in range(count - 1))
+    """`count` blocks in a row; the first takes `inputs` channels and the stride. dilations: its, the others'."""
+    first = block(inputs, planes, stride, attention, dilations[0])
+    rest = (block(planes * block.expansion, planes, 1, attention, dilations[1]) for _ in range(count - 1))
     return nn.Sequential(first, *rest)
 
 
@@ -161,8 +188,12 @@ def own_modules(module: nn.Module) -> Iterator[nn.Module]:
 
 def attention_modules(model: nn.Module) -> list[nn.Module]:
     """What fills the attention slots of a network, in the order of its blocks."""
-    blocks = (m for m in model.modules() if isinstance(m, BasicBlock | Bottleneck | PreActivationBottleneck))
-    return [b.attention for b in blocks if b.attention is not None]
+    return [child for m in model.modules() for name, child in m.named_children() if name == "attention"]
+
+
+def resize_bilinear(x: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
+    """(B, C, h, w) -> (B, C, *size), size (H, W). align_corners: the centres of the corner pixels fall together."""
+    return F.interpolate(x, (size[0], size[1]), mode="bilinear", align_corners=align_corners)
 
 
 def init_small(module: nn.Module) -> None:

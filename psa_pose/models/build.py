@@ -29,13 +29,8 @@ def build_model(cfg: CfgNode) -> nn.Module:
     name = cfg.MODEL.NAME
     if name not in NETWORKS:
         raise ConfigError(f"MODEL.NAME {name!r} is not a network; {closest(name, NETWORKS)}")
-    attention = attention_factory(cfg)
-    model = NETWORKS[name](cfg, attention)
-    if attention and not attention_modules(model):
-        raise ConfigError(
-            f"MODEL.ATTENTION.WHERE {cfg.MODEL.ATTENTION.WHERE!r} leaves no block for MODEL.ATTENTION.NAME "
-            f"{cfg.MODEL.ATTENTION.NAME!r}: this network has no such blocks; write MODEL.ATTENTION.WHERE all"
-        )
+    model = NETWORKS[name](cfg, attention_factory(cfg))
+    check_attention(cfg, model)
     if cfg.MODEL.CHANNELS_LAST:
         model.to(memory_format=torch.channels_last)
     return model
@@ -44,6 +39,15 @@ def build_model(cfg: CfgNode) -> nn.Module:
 def output_channels(cfg: CfgNode) -> int:
     """Number of maps: one per keypoint, or three (class, x offset, y offset) for the udp_offset codec."""
     return cfg.MODEL.NUM_JOINTS * CODECS[cfg.CODEC.NAME].channels_per_joint
+
+
+def check_attention(cfg: CfgNode, model: nn.Module) -> None:
+    """Raise ConfigError where `cfg.MODEL.ATTENTION` names a block, and none of the model's has a place for it."""
+    if cfg.MODEL.ATTENTION.NAME != "none" and not attention_modules(model):
+        raise ConfigError(
+            f"MODEL.ATTENTION.WHERE {cfg.MODEL.ATTENTION.WHERE!r} leaves no block for MODEL.ATTENTION.NAME "
+            f"{cfg.MODEL.ATTENTION.NAME!r}: this network has no such blocks; write MODEL.ATTENTION.WHERE all"
+        )
 
 
 def attention_factory(cfg: CfgNode) -> AttentionFactory | None:

@@ -22,11 +22,16 @@ GI = 2**30
 
 @dataclass(frozen=True)
 class Complexity:
-    """params: learned numbers. macs: multiply-adds of one image by the literature's rule. executed: see `count`."""
+    """params: learned numbers. macs: multiply-adds of one image by the literature's rule. executed: see `count`.
+
+    norm_elements: what the batch norms put out for one image. The "Flops" of DeepLabV3+ in the PSA paper's Table 3 are
+    (macs + 2 norm_elements) / 10^9.
+    """
 
     params: int
     macs: int
     executed: int
+    norm_elements: int = 0
 
 
 def count(model: nn.Module, input_size: tuple[int, int]) -> Complexity:
@@ -46,6 +51,7 @@ def count(model: nn.Module, input_size: tuple[int, int]) -> Complexity:
     layers: dict[nn.Module, int] = {
         m: 0 for m in model.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
     }
+    norm_elements = 0
     # Blocks that print alike, at the same shape, are alike: how often each kind is called, and one of it.
     calls: Counter[tuple[str, torch.Size]] = Counter()
     kinds: dict[tuple[str, torch.Size], nn.Module] = {}
@@ -54,6 +60,10 @@ def count(model: nn.Module, input_size: tuple[int, int]) -> Complexity:
         assert isinstance(layer.weight, Tensor)
         layers[layer] += layer.weight.numel() * _positions(layer, output)
 
+    def count_norm(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal norm_elements
+        norm_elements += output[0].numel()
+
     def note_block(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         kind = (names[block], inputs[0].shape)
         calls[kind] += 1
@@ -61,6 +71,7 @@ def count(model: nn.Module, input_size: tuple[int, int]) -> Complexity:
 
     names = {block: str(block) for block in blocks}
     handles = [layer.register_forward_hook(count_layer) for layer in layers]
+    handles += [m.register_forward_hook(count_norm) for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     handles += [block.register_forward_pre_hook(note_block) for block in blocks]
     try:
         with torch.no_grad(), _as_written(model):
@@ -70,7 +81,7 @@ def count(model: nn.Module, input_size: tuple[int, int]) -> Complexity:
             handle.remove()
     outside = sum(n for layer, n in layers.items() if layer not in inside)
     executed = outside + sum(times * _products(kinds[kind], kind[1]) for kind, times in calls.items())
-    return Complexity(sum(p.numel() for p in model.parameters()), sum(layers.values()), executed)
+    return Complexity(sum(p.numel() for p in model.parameters()), sum(layers.values()), executed, norm_elements)
 
 
 @contextmanager

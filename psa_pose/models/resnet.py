@@ -28,22 +28,38 @@ DEPTHS: dict[int, tuple[Block, tuple[int, int, int, int]]] = {
     152: (Bottleneck, (3, 8, 36, 3)),
 }
 
+# Output stride -> of the last two stages: the stride, and the dilations of the first block and of the others.
+DILATIONS = {
+    32: ((2, (1, 1)), (2, (1, 1))),
+    16: ((2, (1, 1)), (1, (1, 2))),
+    8: ((1, (1, 2)), (1, (2, 4))),
+}
+
 
 class ResNet(nn.Module):
-    """The trunk: a stem and four stages. H and W of the images are divisible by 32.
+    """The trunk: a stem and four stages.
 
     depth: 18, 34, 50, 101 or 152. width: channels of the stem; 64 is the published layout, less makes a small network.
-    attention, where: see `psa_pose.models.blocks`. Raises ConfigError for any other depth or place.
+    attention, where: see `psa_pose.models.blocks`. output_stride: 32, or 16 or 8 for dense prediction (Chen et al.,
+    arXiv 1706.05587): the last one or two stages have dilation 2, or 2 and 4, in place of their stride; the first block
+    of each keeps the dilation of the stage before it, as published. Raises ConfigError for any other value.
     channels: those of the four stages. It starts from He's initialisation, so that it also trains without ImageNet
     weights at small widths.
     """
 
     def __init__(
-        self, depth: int, attention: AttentionFactory | None = None, where: str = "all", width: int = 64
+        self,
+        depth: int,
+        attention: AttentionFactory | None = None,
+        where: str = "all",
+        width: int = 64,
+        output_stride: int = 32,
     ) -> None:
         super().__init__()
         if depth not in DEPTHS:
             raise ConfigError(f"there is no ResNet of depth {depth}; choose one of {sorted(DEPTHS)}")
+        if output_stride not in DILATIONS:
+            raise ConfigError(f"there is no ResNet of output stride {output_stride}; choose one of {list(DILATIONS)}")
         block, counts = DEPTHS[depth]
         attention = attention_for(block, attention, where)
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
@@ -53,13 +69,17 @@ class ResNet(nn.Module):
         expanded = width * block.expansion
         self.layer1 = block_row(block, counts[0], width, width, 1, attention)
         self.layer2 = block_row(block, counts[1], expanded, 2 * width, 2, attention)
-        self.layer3 = block_row(block, counts[2], 2 * expanded, 4 * width, 2, attention)
-        self.layer4 = block_row(block, counts[3], 4 * expanded, 8 * width, 2, attention)
+        (stride3, dilations3), (stride4, dilations4) = DILATIONS[output_stride]
+        self.layer3 = block_row(block, counts[2], 2 * expanded, 4 * width, stride3, attention, dilations3)
+        self.layer4 = block_row(block, counts[3], 4 * expanded, 8 * width, stride4, attention, dilations4)
         self.channels = (expanded, 2 * expanded, 4 * expanded, 8 * expanded)
         init_backbone(self)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Images (B, 3, H, W) -> the four stages' outputs (B, channels[i], H / 2^(i+2), W / 2^(i+2)), finest first."""
+        """Images (B, 3, H, W) -> the four stages' outputs (B, channels[i], H / 2^(i+2), W / 2^(i+2)), finest first.
+
+        No map is coarser than the output stride.
+        """
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         stages = []
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
