@@ -17,7 +17,7 @@ from psa_pose.attention.polarized import ChannelGate, PolarizedAttention, Spatia
 from psa_pose.attention.squeeze_excitation import SqueezeExcitation
 from psa_pose.errors import CheckpointError, ConfigError, closest
 
-__all__ = ["ATTENTIONS", "PolarizedAttention", "load_released", "make_attention"]
+__all__ = ["ATTENTIONS", "RELEASED_KEYS", "PolarizedAttention", "load_released", "make_attention"]
 
 
 def make_attention(name: str, channels: int, **options: Any) -> nn.Module:
@@ -81,7 +81,8 @@ ATTENTIONS: dict[str, Callable[..., nn.Module]] = {
     "efficient": EfficientAttention,
 }
 
-_RELEASED = {
+# Names of the released PSA modules (github.com/DeLightCMU/PSA) -> ours.
+RELEASED_KEYS = {
     "conv_q_right.weight": "channel.query.weight",
     "conv_v_right.weight": "channel.value.weight",
     "conv_up.weight": "channel.expand.weight",
@@ -105,10 +106,10 @@ def load_released(module: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
     own = module.state_dict()
     renamed = {}
     for key, tensor in state_dict.items():
-        if _RELEASED.get(key) not in own:
+        if RELEASED_KEYS.get(key) not in own:
             raise CheckpointError(f"released key {key!r} has no place in this module; it takes {_released_keys(own)}")
-        renamed[_RELEASED[key]] = tensor
-    for released, ours in _RELEASED.items():
+        renamed[RELEASED_KEYS[key]] = tensor
+    for released, ours in RELEASED_KEYS.items():
         if ours not in own:
             continue
         if ours not in renamed:
@@ -122,4 +123,4 @@ def load_released(module: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
 
 
 def _released_keys(own: Mapping[str, Tensor]) -> str:
-    return ", ".join(released for released, ours in _RELEASED.items() if ours in own)
+    return ", ".join(released for released, ours in RELEASED_KEYS.items() if ours in own)

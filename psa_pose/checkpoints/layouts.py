@@ -1,10 +1,4 @@
-"""Other people's checkpoints: their keys -> ours, by one strict table per layout.
-
-A layout says how each of its keys is called here, and which of its keys are deliberately not taken. Any other key is an
-error: a file that is not wholly understood is not loaded. The key names are those of the published code: torchvision's
-`resnet.py`, HRNet-Image-Classification's `cls_hrnet.py`, deep-high-resolution-net.pytorch's `pose_hrnet.py` and
-`pose_resnet.py` (Microsoft's human-pose-estimation.pytorch, DARK and UDP have the same), mmpose's backbones and heads.
-"""
+"""Other people's checkpoints: read, recognised, and converted by the strict tables of `layout_tables`."""
 
 from __future__ import annotations
 
@@ -17,103 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from psa_pose.checkpoints.layout_tables import LAYOUTS, Layout
 from psa_pose.checkpoints.load import is_ours, load_weights, read_torch_file
 from psa_pose.errors import CheckpointError
 
-_NORM = r"(?:weight|bias|running_mean|running_var|num_batches_tracked)"
-_BLOCK = rf"(?:conv[1-3]\.weight|bn[1-3]\.{_NORM}|downsample\.0\.weight|downsample\.1\.{_NORM})"
-_RESNET = rf"conv1\.weight|bn1\.{_NORM}|layer[1-4]\.\d+\.{_BLOCK}"
-_CONV_NORM = rf"(?:0\.weight|1\.{_NORM})"
-_HRNET = "|".join(
-    (
-        rf"conv[12]\.weight|bn[12]\.{_NORM}|layer1\.\d+\.{_BLOCK}",
-        rf"transition[1-3]\.\d\.(?:0\.)?{_CONV_NORM}",
-        rf"stage[2-4]\.\d\.branches\.\d\.\d+\.{_BLOCK}",
-        rf"stage[2-4]\.\d\.fuse_layers\.\d\.\d\.(?:\d\.)?{_CONV_NORM}",
-    )
-)
-_FINAL = r"final_layer\.(?:weight|bias)"
-_DECONV = rf"deconv_layers\.(?:[036]\.weight|[147]\.{_NORM})|{_FINAL}"
-_MMPOSE_HEAD = r"(?:keypoint_head|head)\."
-_NOTHING = r"(?!)"
-
-
-@dataclass(frozen=True)
-class Layout:
-    """One way in which a project names the parts of its networks."""
-
-    name: str
-    title: str
-    # The layout is that of a file which holds all of these keys.
-    marks: tuple[str, ...]
-    # Its keys; the group that matches is our key.
-    keys: str
-    # Its keys that are not taken.
-    dropped: str
-    # A classifier: its head is of no use to a pose network.
-    imagenet: bool
-    # The order in which the published networks of this layout read the channels of an image.
-    channel_order: str
-
-
-LAYOUTS = (
-    Layout(
-        name="torchvision_resnet",
-        title="torchvision's ResNet for ImageNet",
-        marks=("layer4.0.conv1.weight", "fc.weight"),
-        keys=f"({_RESNET})",
-        dropped=r"fc\.(?:weight|bias)",
-        imagenet=True,
-        channel_order="rgb",
-    ),
-    Layout(
-        name="hrnet_imagenet",
-        title="HRNet's classifier for ImageNet",
-        # The classifier goes on with all four resolutions, the pose network with the finest alone.
-        marks=("stage4.2.fuse_layers.1.0.0.0.weight",),
-        keys=f"({_HRNET})",
-        # HRNet-Image-Classification's names, and those of the files beside HRNet's pose networks: head.*, fc.*.
-        dropped=r"(?:incre_modules|downsamp_modules|final_layer|classifier|head|fc)\..*|stage4\.2\.fuse_layers\.[1-3]\..*",
-        imagenet=True,
-        channel_order="rgb",
-    ),
-    Layout(
-        name="hrnet",
-        title="HRNet's pose network",
-        marks=("stage4.0.branches.0.0.conv1.weight", "final_layer.weight"),
-        keys=f"({_HRNET}|{_FINAL})",
-        dropped=_NOTHING,
-        imagenet=False,
-        channel_order="rgb",
-    ),
-    Layout(
-        name="simple_baseline",
-        title="SimpleBaseline's pose network",
-        marks=("layer4.0.conv1.weight", "deconv_layers.0.weight"),
-        keys=f"({_RESNET}|{_DECONV})",
-        dropped=_NOTHING,
-        imagenet=False,
-        channel_order="bgr",
-    ),
-    Layout(
-        name="mmpose_hrnet",
-        title="mmpose's HRNet",
-        marks=("backbone.stage4.0.branches.0.0.conv1.weight",),
-        keys=rf"backbone\.({_HRNET})|{_MMPOSE_HEAD}({_FINAL})",
-        dropped=r"data_preprocessor\.(?:mean|std)",
-        imagenet=False,
-        channel_order="rgb",
-    ),
-    Layout(
-        name="mmpose_simple_baseline",
-        title="mmpose's SimpleBaseline",
-        marks=("backbone.layer4.0.conv1.weight",),
-        keys=rf"backbone\.({_RESNET})|{_MMPOSE_HEAD}({_DECONV})",
-        dropped=r"data_preprocessor\.(?:mean|std)",
-        imagenet=False,
-        channel_order="rgb",
-    ),
-)
+# What a network with a trunk of its own calls it.
+TRUNKS = ("resnet.", "backbone.")
+# The layers of the segmentation networks that have one channel per class.
+CLASSIFIERS = r"(?:classifier\.classifier\.3|last_layer\.3|aux_head\.3|cls_head)\.(?:weight|bias)"
 
 
 @dataclass(frozen=True)
@@ -151,12 +56,13 @@ def read_weights(path: str | Path) -> ForeignWeights:
 
 
 def state_dict(content: Any, source: str | Path) -> tuple[dict[str, torch.Tensor], str]:
-    """The weights in what a file holds, without DDP's prefix, and words that say which part they were ("": the whole).
+    """The weights in what a file holds, without wrappers' prefixes, and words that say which part they were ("": all).
 
-    A file is a state dict, or a dict that holds one as 'best_state_dict' or 'state_dict', taken in this order.
+    A file is a state dict, or a dict that holds one as 'best_state_dict', 'state_dict' or 'model_state', taken in this
+    order. The wrappers are DDP (`module.`) and HRNet-Semantic-Segmentation's network with its loss (`model.`, `loss.`).
     """
     part = ""
-    for name in ("best_state_dict", "state_dict"):
+    for name in ("best_state_dict", "state_dict", "model_state"):
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content, part = content[name], f" in its {name!r}"
             break
@@ -170,6 +76,8 @@ def state_dict(content: Any, source: str | Path) -> tuple[dict[str, torch.Tensor
             )
     if all(key.startswith("module.") for key in content):
         content = {key.removeprefix("module."): value for key, value in content.items()}
+    if all(key.startswith(("model.", "loss.")) for key in content):
+        content = {key.removeprefix("model."): value for key, value in content.items()}
     return content, part
 
 
@@ -202,30 +110,50 @@ def convert(weights: Mapping[str, torch.Tensor], layout: Layout) -> tuple[dict[s
                 f"key {key} does not belong to {layout.title}; give a network of that layout as it is"
             )
         name = next(group for group in match.groups() if group)
+        for theirs, our in layout.renames:
+            name = re.sub(theirs, our, name)
         if name in ours:
             raise CheckpointError(f"key {key} is a second {name} of {layout.title}; give a file with one head")
         ours[name] = value
     return ours, dropped
 
 
-def load_source(model: nn.Module, source: ForeignWeights, attention_may_miss: bool) -> str:
+def load_source(
+    model: nn.Module, source: ForeignWeights, attention_may_miss: bool, classes_may_differ: bool = False
+) -> str:
     """Copy a file's weights into a model; the answer is a one-line report of every key. Raises as `load_weights`.
 
-    An ImageNet network fills the trunk and leaves the head as initialised; in a CPN the trunk is called `resnet`. Any
-    other file must fill all, but for the attention slots, if they may be missing.
+    An ImageNet network fills the trunk and leaves the head as initialised; in a CPN the trunk is called `resnet`, in
+    DeepLabV3+ `backbone`. Any other file must fill all, but for the attention slots and the attention between scales,
+    if attention may be missing, and for the last layers of a segmentation network, if the classes may be others.
     """
-    trunk, weights = "", source.weights
-    if source.layout and source.layout.imagenet and any(key.startswith("resnet.") for key in model.state_dict()):
-        trunk = "resnet."
+    own = model.state_dict()
+    weights, layout = source.weights, source.layout
+    trunk, left_out = "", []
+    if layout and layout.imagenet:
+        trunk = next((name for name in TRUNKS if any(key.startswith(name) for key in own)), "")
         weights = {trunk + key: value for key, value in weights.items()}
-    return load_weights(model, weights, source.path, _may_miss(source.layout, trunk, attention_may_miss))
+        left_out = [key for key in weights if key not in own and re.fullmatch(layout.optional, key)]
+    elif classes_may_differ:
+        left_out = [key for key in weights if re.fullmatch(CLASSIFIERS, key) and _of_other_shape(key, weights, own)]
+    weights = {key: value for key, value in weights.items() if key not in left_out}
+    report = load_weights(model, weights, source.path, _may_miss(layout, trunk, attention_may_miss, left_out))
+    return f"{report}; {len(left_out)} of the file's left out ({left_out[0]} first)" if left_out else report
 
 
-def _may_miss(layout: Layout | None, trunk: str, attention: bool) -> Callable[[str], str]:
+def _of_other_shape(key: str, weights: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> bool:
+    return key in own and weights[key].shape != own[key].shape
+
+
+def _may_miss(layout: Layout | None, trunk: str, attention: bool, left_out: list[str]) -> Callable[[str], str]:
     def reason(key: str) -> str:
         if ".attention." in key:
             return "attention slots" if attention else ""
-        if layout and layout.imagenet and not re.fullmatch(re.escape(trunk) + f"(?:{layout.keys})", key):
+        if key.startswith("scale_attn."):
+            return "the attention between scales" if attention else ""
+        if key in left_out:
+            return "the classifiers, made for other classes"
+        if layout and layout.imagenet and not re.fullmatch(re.escape(trunk) + f"(?:{layout.trunk})", key):
             return "the head"
         # Files of PyTorch before 0.4.1 have no such counters, and no network here uses their value.
         return "num_batches_tracked, not written before PyTorch 0.4.1" if key.endswith(".num_batches_tracked") else ""

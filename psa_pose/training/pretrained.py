@@ -28,7 +28,7 @@ def load_pretrained(cfg: CfgNode, model: nn.Module, info: Callable[[str], None])
         )
     source = read_weights(path)
     info(source.report)
-    info(load_source(model, source, attention_may_miss=True))
+    info(load_source(model, source, attention_may_miss=True, classes_may_differ=True))
     if source.channel_order != cfg.INPUT.CHANNEL_ORDER:
         # As the published SimpleBaseline was trained: from RGB weights, on BGR images.
         info(

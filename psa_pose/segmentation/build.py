@@ -1,0 +1,85 @@
+"""From a config to a segmentation network. Touches neither disk nor network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from psa_pose.errors import ConfigError, closest
+from psa_pose.models.blocks import AttentionFactory
+from psa_pose.models.build import attention_factory, check_attention
+from psa_pose.models.mobilenet import MobileNetV2
+from psa_pose.models.resnet import ResNet
+from psa_pose.segmentation.deeplab import DeepLabV3Plus
+from psa_pose.segmentation.hmsa import HMSA
+from psa_pose.segmentation.hrnet import HRNetOCR, HRNetV2
+
+
+def build_segmentation_model(cfg: CfgNode) -> nn.Module:
+    """The network that `cfg.MODEL` describes: images (B, 3, H, W) -> logits (B, MODEL.NUM_CLASSES, H, W).
+
+    In training mode it answers what its method `logits` does: a tuple of maps at their own size, auxiliary ones first,
+    the final one last. Weights are initialised, not loaded. Raises ConfigError for a name, backbone, output stride,
+    width or attention that does not exist, and for an attention that would be placed in no block at all.
+    """
+    name = cfg.MODEL.NAME
+    if name not in NETWORKS:
+        raise ConfigError(f"MODEL.NAME {name!r} is not a segmentation network; {closest(name, NETWORKS)}")
+    model = NETWORKS[name](cfg, attention_factory(cfg))
+    check_attention(cfg, model)
+    if cfg.MODEL.CHANNELS_LAST:
+        model.to(memory_format=torch.channels_last)
+    return model
+
+
+def _deeplabv3plus(cfg: CfgNode, attention: AttentionFactory | None) -> nn.Module:
+    name, stride = cfg.MODEL.BACKBONE, cfg.MODEL.OUTPUT_STRIDE
+    if name not in BACKBONES:
+        raise ConfigError(f"MODEL.BACKBONE {name!r} is not a trunk of deeplabv3plus; {closest(name, BACKBONES)}")
+    backbone = BACKBONES[name](cfg, attention)
+    momentum = cfg.MODEL.BACKBONE_BN_MOMENTUM
+    return DeepLabV3Plus(backbone, cfg.MODEL.NUM_CLASSES, stride, cfg.MODEL.HEAD_CHANNELS, backbone_momentum=momentum)
+
+
+def _mobilenet(cfg: CfgNode, attention: AttentionFactory | None) -> nn.Module:
+    return MobileNetV2(cfg.MODEL.OUTPUT_STRIDE, attention, cfg.MODEL.ATTENTION.WHERE)
+
+
+def _resnet(depth: int) -> Callable[[CfgNode, AttentionFactory | None], nn.Module]:
+    def build(cfg: CfgNode, attention: AttentionFactory | None) -> nn.Module:
+        where, width = cfg.MODEL.ATTENTION.WHERE, cfg.MODEL.WIDTH or 64
+        return ResNet(depth, attention, where, width, cfg.MODEL.OUTPUT_STRIDE)
+
+    return build
+
+
+def _hrnetv2(cfg: CfgNode, attention: AttentionFactory | None) -> nn.Module:
+    return HRNetV2(cfg.MODEL.WIDTH or 48, cfg.MODEL.NUM_CLASSES, attention, cfg.MODEL.ATTENTION.WHERE)
+
+
+def _hrnet_ocr(cfg: CfgNode, attention: AttentionFactory | None) -> nn.Module:
+    width, classes, where = cfg.MODEL.WIDTH or 48, cfg.MODEL.NUM_CLASSES, cfg.MODEL.ATTENTION.WHERE
+    return HRNetOCR(width, classes, attention, where, key_channels=cfg.MODEL.HEAD_CHANNELS)
+
+
+def _hrnet_ocr_hmsa(cfg: CfgNode, attention: AttentionFactory | None) -> nn.Module:
+    width, classes, where = cfg.MODEL.WIDTH or 48, cfg.MODEL.NUM_CLASSES, cfg.MODEL.ATTENTION.WHERE
+    return HMSA(width, classes, attention, where, tuple(cfg.TEST.SCALES), cfg.MODEL.HEAD_CHANNELS)
+
+
+NETWORKS: dict[str, Callable[[CfgNode, AttentionFactory | None], nn.Module]] = {
+    "deeplabv3plus": _deeplabv3plus,
+    "hrnetv2": _hrnetv2,
+    "hrnet_ocr": _hrnet_ocr,
+    "hrnet_ocr_hmsa": _hrnet_ocr_hmsa,
+}
+
+BACKBONES: dict[str, Callable[[CfgNode, AttentionFactory | None], nn.Module]] = {
+    # Called as torchvision calls those whose ImageNet weights they take.
+    "mobilenet_v2": _mobilenet,
+    "resnet50": _resnet(50),
+    "resnet101": _resnet(101),
+}
