@@ -26,8 +26,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def tools() -> dict[str, Path]:
-    """Command name -> file."""
-    return {path.stem.replace("_", "-"): path for path in sorted(shipped_folder("tools").glob("*.py"))}
+    """Command name -> file. import_dataset.py, which Python could not import as import.py, is `import`."""
+    files = sorted(shipped_folder("tools").glob("*.py"))
+    return {path.stem.replace("import_dataset", "import").replace("_", "-"): path for path in files}
 
 
 def command_list() -> str:

@@ -29,7 +29,11 @@ FLOORS = (
 )
 # Within a floor, where one leans on its neighbour.
 NEIGHBOURS = {("device", "distributed"), ("run_log", "distributed"), ("codecs", "losses"), ("synthetic", "data")}
-NEIGHBOURS |= {("paper", "dataset_tools")}
+NEIGHBOURS |= {
+    ("paper", "dataset_tools"),
+    ("export", "evaluation"),
+    ("inference", "export"),
+}
 
 
 def imported_rooms(file: Path) -> set[str]:

@@ -150,8 +150,7 @@ def _score(
 ) -> tuple[Evaluation, list[dict[str, Any]]]:
     if test_set.heads is None:
         sigmas = np.array(skeleton.sigmas)
-        category = test_set.annotations.category
-        results = to_results(predictions, sigmas, cfg.TEST.KEYPOINT_SCORE, cfg.TEST.OKS_NMS, category)
+        results = to_results(predictions, sigmas, cfg.TEST.KEYPOINT_SCORE, cfg.TEST.OKS_NMS)
         stats = keypoint_ap(test_set.annotations.content, results, sigmas)
     else:
         results = mpii_results(predictions)
