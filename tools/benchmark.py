@@ -1,7 +1,6 @@
 """Measure this machine's speed: python tools/benchmark.py attention|model|train|codec|data|eval|infer [options]"""
 
 import argparse
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -30,14 +29,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     import torch
 
-    from psa_pose.files import atomic_write
+    from psa_pose.files import write_json
 
     if args.threads:
         torch.set_num_threads(args.threads)
     content, text = args.run(args)
     print(f"{text}\n\n{torch.get_num_threads()} torch threads, {args.rounds} rounds")
     if args.json:
-        atomic_write(args.json, lambda file: file.write(json.dumps(content, indent=1).encode()))
+        write_json(args.json, content)
         print(f"written to {args.json}")
 
 

@@ -1,13 +1,12 @@
 """Count parameters and multiply-adds: python tools/complexity.py --cfg F [KEY value ...] or --table 1|2|4|6"""
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from psa_pose.command_line import run_command
 from psa_pose.config import load_config
-from psa_pose.files import shipped_folder
+from psa_pose.files import shipped_folder, write_json
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -27,21 +26,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = load_config(args.cfg, args.overrides) if args.cfg else None
 
     from psa_pose.benchmark.model import measure_rows
-    from psa_pose.files import atomic_write
     from psa_pose.models.complexity import config_complexity
-    from psa_pose.paper.complexity import complexity_row, format_rows, read_table, table_rows
+    from psa_pose.paper.complexity import complexity_row, format_rows, read_rows, row_complexity
 
     root = shipped_folder("configs").parent
     if config is not None:
         title, rows = str(args.cfg), [complexity_row(args.cfg.stem, args.cfg, config_complexity(config), {})]
     else:
-        table = read_table(args.table, root)
-        title, rows = table["title"], table_rows(table, args.overrides, root)
+        title, listed = read_rows(args.table, root)
+        rows = [row_complexity(row, root, args.overrides) for row in listed if not row.like_for_like]
     if args.measure:
         measure_rows(rows, args.overrides, args.batch, args.rounds, root)
     print(f"{title}\n\n{format_rows(rows)}")
     if args.json:
-        atomic_write(args.json, lambda file: file.write(json.dumps(rows, indent=1).encode()))
+        write_json(args.json, rows)
         print(f"\nwritten to {args.json}")
 
 

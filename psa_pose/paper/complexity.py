@@ -1,13 +1,16 @@
-"""`tools/complexity.py`: parameters and multiply-adds of a config, or of the rows of a table of the PSA paper."""
+"""The rows of the PSA paper's tables, and the parameters and multiply-adds of their networks or of any config."""
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from yacs.config import CfgNode
 
 from psa_pose.config import load_config
 from psa_pose.errors import ConfigError
@@ -15,33 +18,84 @@ from psa_pose.models.complexity import GI, Complexity, config_complexity
 from psa_pose.tables import format_columns
 
 CONFIGS = Path("configs")
-TABLES = CONFIGS / "paper/tables.yaml"
+_TABLES = CONFIGS / "paper/tables.yaml"
 
 
-def read_table(number: str, root: Path = Path()) -> dict[str, Any]:
-    """A table of the paper from configs/paper/tables.yaml: title, rows, and the baseline to measure against.
+@dataclass(frozen=True)
+class Row:
+    """A row of configs/paper/tables.yaml.
+
+    config: name of a config, such as coco/hrnet/hrnet_w32_256x192. overrides: "KEY", "value", ... in which the row
+    differs from it. printed: percent, G and M.
+    """
+
+    name: str
+    config: str
+    printed: dict[str, float]
+    note: str = ""
+    like_for_like: bool = False
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of its run: the config's, or with overrides the row's; rows of one run share it."""
+        if not self.overrides:
+            return Path(self.config).name
+        return re.sub(r"[^a-z0-9]+", "_", self.name.lower()).strip("_")
+
+    def file(self, root: Path) -> Path:
+        """The config file; `root` holds the folder of configs."""
+        return root / CONFIGS / f"{self.config}.yaml"
+
+    def load(self, root: Path, overrides: Sequence[str] = ()) -> CfgNode:
+        """The row's config, with more overrides above its own."""
+        return load_config(self.file(root), [*self.overrides, *overrides])
+
+
+def read_rows(number: str, root: Path = Path()) -> tuple[str, list[Row]]:
+    """Title and rows of a table of configs/paper/tables.yaml, those of the paper first.
 
     root: what holds the folder of configs. Raises ConfigError for a table that is not there.
     """
-    path = root / TABLES
+    path = root / _TABLES
     try:
-        tables = yaml.safe_load(path.read_text())
+        tables = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}; run the tool from the repository") from None
+        raise ConfigError(f"{path} cannot be read: {error.strerror}; install psa_pose again") from None
     if number not in tables:
         raise ConfigError(f"table {number!r} is not one of the paper's pose tables; choose one of {', '.join(tables)}")
-    return tables[number]
+    rows = [
+        Row(
+            name=entry["name"],
+            config=entry["config"],
+            printed=entry.get("printed", {}),
+            note=entry.get("note", ""),
+            like_for_like=kind == "like_for_like",
+            overrides=tuple(map(str, entry.get("overrides", ()))),
+        )
+        for kind in ("rows", "like_for_like")
+        for entry in tables[number].get(kind, [])
+    ]
+    return tables[number]["title"], rows
 
 
-def table_rows(table: dict[str, Any], overrides: Sequence[str] = (), root: Path = Path()) -> list[dict[str, Any]]:
-    """Each row of a table with its figures recomputed from the row's config, beside the printed ones."""
-    rows = []
-    for row in table["rows"]:
-        config = CONFIGS / f"{row['config']}.yaml"
-        own = [str(word) for word in row.get("overrides", ())]
-        complexity = config_complexity(load_config(root / config, [*own, *overrides]))
-        rows.append(complexity_row(row["name"], config, complexity, row.get("printed", {}), row.get("note", ""), own))
-    return rows
+def chosen_rows(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
+    """The rows of these names, which may be their folders'; raises ConfigError with the valid ones."""
+    known = {key.casefold(): row for row in rows for key in (row.folder, row.name)}
+    unknown = [name for name in names if name.casefold() not in known]
+    if unknown:
+        raise ConfigError(
+            f"the table has no row {unknown[0]!r}; give one of these, or its config: "
+            f"{'; '.join(row.name for row in rows)}"
+        )
+    wanted = {id(known[name.casefold()]) for name in names}
+    return [row for row in rows if id(row) in wanted]
+
+
+def row_complexity(row: Row, root: Path = Path(), overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """A row's figures, recomputed from its config and overrides, beside the printed ones: see `complexity_row`."""
+    counted = config_complexity(row.load(root, overrides))
+    return complexity_row(row.name, row.file(Path()), counted, row.printed, row.note, row.overrides)
 
 
 def complexity_row(
@@ -99,12 +153,12 @@ def format_rows(rows: Sequence[dict[str, Any]]) -> str:
             ]
         )
     wrapped = [textwrap.fill(note, 116, subsequent_indent="    ") for note in notes]
-    return "\n".join([format_columns(header, lines, rule=False), "", LEGEND, *wrapped])
+    return "\n".join([format_columns(header, lines, rule=False), "", _LEGEND, *wrapped])
 
 
 _MEASURED = {"time_ms": "ms", "memory_mib": "MiB"}
 
-LEGEND = textwrap.fill(
+_LEGEND = textwrap.fill(
     "mPara: millions of parameters. Flops: multiply-adds of one image / 2^30 by the literature's rule (weights x "
     "output positions of convolutions, transposed convolutions and linear layers), PSA in the order it is written. "
     "executed: the same outside the attention; inside it every matrix product that is computed, PSA re-associated. "

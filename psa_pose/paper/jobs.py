@@ -59,7 +59,7 @@ def _run_job(job: Job, write: Write, tidy: bool) -> None:
             write(f"{step.name} is done, ")
             continue
         write(f"{step.name} ")
-        call(step, job.folder / f"{step.name}.txt")
+        _call(step, job.folder / f"{step.name}.txt")
     write_result(job, time.monotonic() - began)
     if tidy:
         for path in (*job.folder.glob("*.pt"), *job.folder.glob("*.safetensors")):
@@ -67,7 +67,7 @@ def _run_job(job: Job, write: Write, tidy: bool) -> None:
         shutil.rmtree(job.folder / "tensorboard", ignore_errors=True)
 
 
-def call(step: Step, output: Path) -> None:
+def _call(step: Step, output: Path) -> None:
     """Run one command with what it says in a file. Raises PsaPoseError with its last sentence if it fails.
 
     A Ctrl-C reaches the command by itself, SIGTERM is passed on; Interrupted is raised when it has ended.

@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 from psa_pose.config import load_config
 from psa_pose.errors import ConfigError
 from psa_pose.models.complexity import config_complexity
-from psa_pose.paper.rows import Row
+from psa_pose.paper.complexity import Row
 from psa_pose.training.output_dir import FINAL, LAST
 
 # The published schedules are for four GPUs with TRAIN.BATCH_SIZE persons each.
@@ -23,10 +23,14 @@ TRAIN_PERSONS, TEST_PERSONS, TEST_BOXES = 149_813, 6_352, 104_125
 
 @dataclass(frozen=True)
 class Plan:
-    """How rows are run. root: what holds the folder of configs. out: a folder per row.
+    """How rows are run.
 
-    data: DATASET.ROOT; None: the configs'. gpus: processes. overrides: "KEY", "value", ... of every row. page:
-    tools/test.py writes its page too.
+    root: what holds the folder of configs.
+    out: what holds a folder per row.
+    data: DATASET.ROOT; None: the configs'.
+    gpus: processes.
+    overrides: "KEY", "value", ... of every row.
+    page: the test writes its HTML page too.
     """
 
     root: Path
@@ -39,7 +43,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Step:
-    """One command. done: the file that it leaves when it is complete; None: it is run again."""
+    """One command.
+
+    done: the file that it leaves when it is complete; None: it is run again.
+    """
 
     name: str
     command: list[str]
@@ -48,9 +55,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Job:
-    """Steps whose last one tests; folder: OUTPUT_DIR. cfg: as the steps load it. cost: in any unit, to foresee time.
+    """Steps of one run, whose last one tests.
 
-    executed: multiply-adds per image that are computed; processes: of a step.
+    folder: OUTPUT_DIR.
+    cfg: as the steps load it.
+    processes: of a step.
+    cost: in any unit, to foresee time.
+    executed: multiply-adds per image that are computed.
+    extra: what tells the run apart beside its config.
     """
 
     name: str

@@ -14,21 +14,18 @@ import yaml
 from psa_pose.config import load_config
 from psa_pose.errors import DataError
 from psa_pose.paper.complexity import CONFIGS
-from psa_pose.paper.data import check_data
-from psa_pose.paper.format import our_ap
-from psa_pose.paper.jobs import run_jobs
+from psa_pose.paper.format import Sheet, markdown, our_ap, write_sheet
+from psa_pose.paper.jobs import Write, run_jobs
 from psa_pose.paper.plan import Job, Plan, Step, common_keys, test_step
-from psa_pose.paper.reproduce import Write, finish, write_sheet
-from psa_pose.paper.results import read_result
-from psa_pose.paper.sheet import Sheet, markdown
-from psa_pose.paper.table import scores, status
+from psa_pose.paper.reproduce import check_data, finish
+from psa_pose.paper.results import read_result, scores, status
 
-LIST = CONFIGS / "paper/published.yaml"
-HEADER = (
+_LIST = CONFIGS / "paper/published.yaml"
+_HEADER = (
     "file", "published by", "AP, detector boxes", "published", "ours - published", "AP, ground-truth boxes",
     "published", "ours - published", "expected",
 )  # fmt: skip
-LEGEND = (
+_LEGEND = (
     "AP on val2017, percent, flip test, with the 95 % interval of a bootstrap over images. expected: the difference to "
     "the published AP that is known beforehand; '?': none is."
 )
@@ -36,8 +33,13 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Published:
-    """A file of the list. printed: per protocol what its project states, percent. expected: difference of AP, percent,
-    or None; reason: why. path: where it was found, None where it was not.
+    """A file of the list.
+
+    title, where: of what publishes it.
+    config, keys: of the same network and input.
+    printed: per protocol what its project states, percent.
+    expected: difference of AP, percent, or None; reason: why.
+    path: where it was found; None where it was not.
     """
 
     file: str
@@ -60,7 +62,7 @@ def read_published(root: Path, folder: Path) -> list[Published]:
     """The list of configs/paper/published.yaml, each file looked for in a folder and the folders in it."""
     if not folder.is_dir():
         raise DataError(f"--published {folder} is not a folder; give the one that the checkpoints were downloaded to")
-    content = yaml.safe_load((root / LIST).read_text())
+    content = yaml.safe_load((root / _LIST).read_text())
     there = {path.name: path for path in sorted(folder.rglob("*.pth*"), reverse=True)}
     entries = []
     for entry in content["files"]:
@@ -88,13 +90,13 @@ def reproduce_published(plan: Plan, folder: Path, write: Write, dry_run: bool, m
     """
     entries = read_published(plan.root, folder)
     if markdown_only:
-        write(markdown(published_sheet(published_content(entries, plan.out, {}))))
+        write(markdown(_published_sheet(_published_content(entries, plan.out, {}))))
         return
-    for line in missing_files(entries):
+    for line in _missing_files(entries):
         write(f"{line}\n")
-    jobs = [published_job(plan, entry) for entry in entries if entry.path]
+    jobs = [_published_job(plan, entry) for entry in entries if entry.path]
     if not jobs:
-        raise DataError(f"{folder} holds none of the {len(entries)} files of {LIST}; download some, named as above")
+        raise DataError(f"{folder} holds none of the {len(entries)} files of {_LIST}; download some, named as above")
     if dry_run:
         for job in jobs:
             write(f"# {job.name}\n" + "".join(f"{shlex.join(step.command)}\n" for step in job.steps))
@@ -104,12 +106,12 @@ def reproduce_published(plan: Plan, folder: Path, write: Write, dry_run: bool, m
     try:
         run_jobs(jobs, failures, write)
     finally:
-        content = published_content(entries, plan.out, failures)
-        files = write_sheet(plan.out / "published", published_sheet(content), content)
+        content = _published_content(entries, plan.out, failures)
+        files = write_sheet(plan.out / "published", _published_sheet(content), content)
     finish(jobs, failures, files, "train from one of them: MODEL.PRETRAINED", write)
 
 
-def published_job(plan: Plan, entry: Published) -> Job:
+def _published_job(plan: Plan, entry: Published) -> Job:
     """The commands of a file that is there."""
     assert entry.path is not None
     file, folder = plan.root / CONFIGS / f"{entry.config}.yaml", plan.out / entry.folder
@@ -124,7 +126,7 @@ def published_job(plan: Plan, entry: Published) -> Job:
     return Job(entry.file, folder, cfg, plan.gpus, steps, float(width * height), extra={"weights": size})
 
 
-def missing_files(entries: Sequence[Published]) -> list[str]:
+def _missing_files(entries: Sequence[Published]) -> list[str]:
     """One line per place of publication with the names of what was not found."""
     waiting: dict[str, list[str]] = {}
     for entry in entries:
@@ -133,7 +135,7 @@ def missing_files(entries: Sequence[Published]) -> list[str]:
     return [f"not there: {', '.join(files)}; published at {where}" for where, files in waiting.items()]
 
 
-def published_content(
+def _published_content(
     entries: Sequence[Published], out: Path, failures: Mapping[Path, str]
 ) -> dict[str, list[dict[str, Any]]]:
     """A dict per file: where it is published, its figures there and here."""
@@ -160,8 +162,8 @@ def published_content(
     return {"rows": rows}
 
 
-def published_sheet(content: Mapping[str, Any]) -> Sheet:
-    """The sheet of `published_content`."""
+def _published_sheet(content: Mapping[str, Any]) -> Sheet:
+    """The sheet of `_published_content`."""
     rows, reasons, notes = [], dict[str, int](), []
     for row in content["rows"]:
         number = reasons.setdefault(row["reason"], len(reasons) + 1)
@@ -175,4 +177,4 @@ def published_sheet(content: Mapping[str, Any]) -> Sheet:
         expected = "?" if row["expected"] is None else f"{row['expected']:+.1f}"
         rows.append([row["name"], row["published_by"], *figures, f"{expected} ({number})"])
     notes = [f"({number}) {reason}" for reason, number in reasons.items()] + notes
-    return Sheet("Published checkpoints, tested here", "", HEADER, rows, LEGEND, notes)
+    return Sheet("Published checkpoints, tested here", "", _HEADER, rows, _LEGEND, notes)

@@ -1,4 +1,4 @@
-"""What `tools/reproduce.py` does: a table trained and tested, foretold, or only written."""
+"""`tools/reproduce.py`: a table's rows trained and tested, listed as commands, or only written."""
 
 from __future__ import annotations
 
@@ -6,26 +6,36 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from psa_pose.errors import PsaPoseError
-from psa_pose.files import atomic_write, write_json
-from psa_pose.paper.data import check_data, missing_weights
-from psa_pose.paper.format import table_sheet
-from psa_pose.paper.jobs import run_jobs
+from yacs.config import CfgNode
+
+from psa_pose.config.skeleton import build_skeleton
+from psa_pose.dataset_tools.check_files import check_annotation_file, check_detection_file
+from psa_pose.errors import DataError, PsaPoseError
+from psa_pose.paper.complexity import Row, chosen_rows, read_rows
+from psa_pose.paper.format import markdown, table_sheet, write_sheet
+from psa_pose.paper.jobs import Write, run_jobs
 from psa_pose.paper.plan import PUBLISHED_GPUS, TRAIN_PERSONS, Job, Plan, gpu_hours, row_job
-from psa_pose.paper.rows import Row, chosen_rows, read_rows
-from psa_pose.paper.sheet import Sheet, markdown, page
-from psa_pose.paper.smoke import SMOKE_KEYS, smoke_data
-from psa_pose.paper.table import table_content
+from psa_pose.paper.results import table_content
+from psa_pose.synthetic.dataset import generate
 
-# Takes a piece of text, with a line break where it ends a line.
-Write = Callable[[str], object]
+# Of a trial: no file to download, and a batch of two: BatchNorm needs more than one person.
+_SMOKE_KEYS = (
+    *("MODEL.PRETRAINED", "", "TRAIN.EPOCHS", "1", "TRAIN.BATCH_SIZE", "2", "TEST.BATCH_SIZE", "2"),
+    *("TEST.FLIP", "false", "LOADER.WORKERS", "0", "TRAIN.LOG_EVERY", "1"),
+    *("DATASET.TEST_DETECTIONS", "person_detection_results/val2017_person_detections.json"),
+)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What of a table is asked for. names: of rows; empty: all. tflops: assumed for the estimate of `dry_run`."""
+    """What of a table is asked for.
+
+    names: of rows; empty: all.
+    like_for_like: also the rows that the paper lacks.
+    smoke: a trial on three synthetic people, with each row's real network and input.
+    tflops: assumed for the estimate of `dry_run`.
+    """
 
     table: str
     names: Sequence[str] = ()
@@ -34,54 +44,54 @@ class Options:
     tflops: float = 15.0
 
 
-def reproduce_table(plan: Plan, request: Options, write: Write) -> None:
+def reproduce_table(plan: Plan, options: Options, write: Write) -> None:
     """Run the rows that have no result yet, and write the table.
 
     Raises PsaPoseError at the end where rows failed, and Interrupted where it was stopped; the table is written then
     too.
     """
-    plan = prepared(plan, request)
-    title, shown, wanted = rows_of(plan, request)
-    if request.smoke:
-        smoke_data(plan.out / "data")
+    plan = _prepared(plan, options)
+    title, shown, wanted = _rows_of(plan, options)
+    if options.smoke:
+        _smoke_data(plan.out / "data")
     jobs = [row_job(plan, row) for row in wanted]
     check_data(jobs[0].cfg, True, lambda line: write(f"{line}\n"))
-    for line in missing_weights(jobs):
+    for line in _missing_weights(jobs):
         write(f"{line}\n")
     failures: dict[Path, str] = {}
     try:
-        run_jobs(jobs, failures, write, tidy=request.smoke)
+        run_jobs(jobs, failures, write, tidy=options.smoke)
     finally:
-        content = table_content(title, shown, plan.out, plan.root, failures, request.smoke)
-        files = write_sheet(plan.out / f"table_{request.table}", table_sheet(content), content)
+        content = table_content(title, shown, plan.out, plan.root, failures, options.smoke)
+        files = write_sheet(plan.out / f"table_{options.table}", table_sheet(content), content)
     compare = "tools/compare.py on the result lists in two rows' test folders says whether they differ"
-    follow = "the same command without --smoke, on COCO" if request.smoke else compare
+    follow = "the same command without --smoke, on COCO" if options.smoke else compare
     finish(jobs, failures, files, follow, write)
 
 
-def prepared(plan: Plan, request: Options) -> Plan:
+def _prepared(plan: Plan, options: Options) -> Plan:
     """The plan; for a trial with its keys below those of the user, its data, and no pages."""
-    if not request.smoke:
+    if not options.smoke:
         return plan
-    return replace(plan, data=plan.out / "data", overrides=(*SMOKE_KEYS, *plan.overrides), page=False)
+    return replace(plan, data=plan.out / "data", overrides=(*_SMOKE_KEYS, *plan.overrides), page=False)
 
 
-def rows_of(plan: Plan, request: Options) -> tuple[str, list[Row], list[Row]]:
+def _rows_of(plan: Plan, options: Options) -> tuple[str, list[Row], list[Row]]:
     """Title, the rows to show and those to run: the paper's, the like-for-like ones where they are asked for."""
-    title, rows = read_rows(request.table, plan.root)
-    named = chosen_rows(rows, request.names)
-    shown = [row for row in rows if not row.like_for_like or request.like_for_like or row in named]
+    title, rows = read_rows(options.table, plan.root)
+    named = chosen_rows(rows, options.names)
+    shown = [row for row in rows if not row.like_for_like or options.like_for_like or row in named]
     return title, shown, named or shown
 
 
-def dry_run(plan: Plan, request: Options, write: Write) -> None:
+def dry_run(plan: Plan, options: Options, write: Write) -> None:
     """The commands in order, and the GPU hours that they may take."""
-    plan = prepared(plan, request)
-    _, _, wanted = rows_of(plan, request)
+    plan = _prepared(plan, options)
+    _, _, wanted = _rows_of(plan, options)
     total, seen = 0.0, set[Path]()
     for number, row in enumerate(wanted, start=1):
         job = row_job(plan, row)
-        hours = gpu_hours(job, request.tflops)
+        hours = gpu_hours(job, options.tflops)
         if job.folder in seen:
             write(f"# row {number} of {len(wanted)}: {job.name}: the run in {job.folder}, above\n")
             continue
@@ -92,26 +102,18 @@ def dry_run(plan: Plan, request: Options, write: Write) -> None:
             write(f"{shlex.join(step.command)}\n")
     write(
         f"# estimate: {total:,.0f} GPU hours in all, from multiply-adds x {TRAIN_PERSONS:,} persons x epochs x 3 "
-        f"(forward and backward), plus the evaluations, at an assumed {request.tflops:g} TFLOP/s sustained by each GPU "
+        f"(forward and backward), plus the evaluations, at an assumed {options.tflops:g} TFLOP/s sustained by each GPU "
         "(--tflops); nothing of this was measured\n"
     )
     if plan.gpus != PUBLISHED_GPUS and "TRAIN.BATCH_SIZE" not in plan.overrides:
         write(f"# the published batch, for {PUBLISHED_GPUS} GPUs, is kept on {plan.gpus}\n")
 
 
-def print_markdown(plan: Plan, request: Options, write: Write) -> None:
+def print_markdown(plan: Plan, options: Options, write: Write) -> None:
     """The table as it stands, as Markdown, and nothing else: nothing is run, no file is written."""
-    title, shown, wanted = rows_of(plan, request)
-    rows = wanted if request.names else shown
-    write(markdown(table_sheet(table_content(title, rows, plan.out, plan.root, {}, request.smoke))))
-
-
-def write_sheet(stem: Path, sheet: Sheet, content: Mapping[str, Any]) -> str:
-    """Write a table in three forms; the answer says where."""
-    atomic_write(stem.with_suffix(".md"), lambda file: file.write(markdown(sheet).encode()))
-    atomic_write(stem.with_suffix(".html"), lambda file: file.write(page(sheet).encode()))
-    write_json(stem.with_suffix(".json"), content)
-    return f"{stem}.md, .json and .html"
+    title, shown, wanted = _rows_of(plan, options)
+    rows = wanted if options.names else shown
+    write(markdown(table_sheet(table_content(title, rows, plan.out, plan.root, {}, options.smoke))))
 
 
 def finish(jobs: Sequence[Job], failures: Mapping[Path, str], files: str, follow: str, write: Write) -> None:
@@ -125,3 +127,45 @@ def finish(jobs: Sequence[Job], failures: Mapping[Path, str], files: str, follow
             "again, which keeps what is complete"
         )
     write(f"the table is in {files}; next: {follow}\n")
+
+
+def _smoke_data(folder: Path) -> Path:
+    """Two people to train on and one to test on, each in a picture, with a detector's boxes; DATASET.ROOT."""
+    generate(folder, {"train2017": 2, "val2017": 1}, people=(1, 1), workers=1, progress=False)
+    return folder
+
+
+def check_data(cfg: CfgNode, train: bool, info: Callable[[str], object]) -> None:
+    """Check annotations, images and detections; train: those of training too. Raises DataError for what spoils an AP.
+
+    Without a detection file only one of the two protocols could be told: DATASET.TEST_DETECTIONS '' accepts that.
+    """
+    root, data, skeleton = Path(cfg.DATASET.ROOT).expanduser(), cfg.DATASET, build_skeleton(cfg)
+    errors = []
+    splits = [(data.TRAIN_ANNOTATIONS, data.TRAIN_IMAGES)] if train else []
+    for persons, images in [*splits, (data.TEST_ANNOTATIONS, data.TEST_IMAGES)]:
+        findings, counts = check_annotation_file(root / persons, root / images, skeleton)
+        errors += [f"{root / persons}: {f.text}" for f in findings if f.level == "error"]
+        info(f"{root / persons}: {', '.join(counts)}")
+    if data.TEST_DETECTIONS:
+        path = root / data.TEST_DETECTIONS
+        findings, counts = check_detection_file(path, root / data.TEST_ANNOTATIONS)
+        errors += [f"{path}: {f.text}" for f in findings if f.level == "error"]
+        info(f"{path}: {', '.join(counts)}")
+    if errors:
+        more = f" (and {len(errors) - 1} more: tools/check_dataset.py lists them)" if errors[1:] else ""
+        raise DataError(f"{errors[0]}{more}; mend the data, see data/README.md")
+
+
+def _missing_weights(jobs: Sequence[Job]) -> list[str]:
+    """One line per file of MODEL.PRETRAINED that is not there: the rows that name it will fail."""
+    waiting: dict[str, list[str]] = {}
+    for job in jobs:
+        path = job.cfg.MODEL.PRETRAINED
+        if path and path != "imagenet" and not Path(path).exists():
+            waiting.setdefault(path, []).append(job.name)
+    return [
+        f"missing: {path}, without which these rows will fail: {', '.join(names)}; data/README.md says where it is "
+        "published, MODEL.PRETRAINED '' trains without"
+        for path, names in waiting.items()
+    ]

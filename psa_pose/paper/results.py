@@ -1,7 +1,8 @@
-"""What a complete row leaves in its folder, and whether a folder is of the same run."""
+"""What a complete row leaves in its folder, whether a folder is of the same run, and a table's content from all."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ from psa_pose.errors import ConfigError, DataError
 from psa_pose.evaluation.result_files import RESULTS, read_result_file
 from psa_pose.files import read_json, write_json
 from psa_pose.metrics.coco_ap import match_results
+from psa_pose.metrics.fingerprint import guess_protocol
 from psa_pose.metrics.significance import bootstrap, intervals
+from psa_pose.paper.complexity import Row, mismatches, row_complexity
 from psa_pose.paper.plan import Job
 from psa_pose.training.output_dir import LAST
 from psa_pose.training.resume import changed_keys
 
-RUN, RESULT = "reproduce.json", "result.json"
+PROTOCOLS = ("ground_truth", "detector")
+STATS = ("AP", "AP50", "AP75", "APM", "APL", "AR")
+RUN, _RESULT = "reproduce.json", "result.json"
 
 # Keys that decide where and how fast, not what comes out; of the batch only the effective one does.
 _PLACE: tuple[str, ...] = ("OUTPUT_DIR", "DEVICE", "AUTO_RESUME", "LOADER.", "TEST.BATCH_SIZE")
@@ -33,7 +38,7 @@ def describe(job: Job) -> dict[str, Any]:
     return {"config": dump_config(job.cfg), "batch": job.cfg.TRAIN.BATCH_SIZE * job.processes, **job.extra}
 
 
-def differences(before: dict[str, Any], job: Job, skip: tuple[str, ...] = ()) -> list[str]:
+def _differences(before: dict[str, Any], job: Job, skip: tuple[str, ...] = ()) -> list[str]:
     """What is not as it was: "KEY: old -> new", without the keys that change nothing in a result."""
     keys = [line for line in changed_keys(before, job.cfg) if not line.startswith((*_PLACE, *skip))]
     now = describe(job)
@@ -48,19 +53,19 @@ def finished_result(job: Job) -> dict[str, Any] | None:
         if (job.folder / LAST).exists():
             raise ConfigError(f"{job.folder} holds a run that this command did not start; give another --out")
         return None
-    changed = differences(read_json(path, "file"), job, _TEST)
+    changed = _differences(read_json(path, "file"), job, _TEST)
     if changed:
         raise ConfigError(
             f"{job.folder} holds a run of another config ({'; '.join(changed[:3])}); remove the folder or give another "
             "--out"
         )
     result = read_result(job.folder)
-    return result if result and not differences(result, job) else None
+    return result if result and not _differences(result, job) else None
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """What `write_result` wrote, None where nothing is. Raises DataError for a file of something else."""
-    path = folder / RESULT
+    path = folder / _RESULT
     if not path.exists():
         return None
     content = read_json(path, "result")
@@ -76,7 +81,7 @@ def write_result(job: Job, seconds: float) -> dict[str, Any]:
     for evaluation in evaluations:
         evaluation["intervals"] = _intervals(result_list(job.folder, evaluation), evaluation["stats"])
     content = {**describe(job), "seconds": seconds, "evaluations": evaluations}
-    write_json(job.folder / RESULT, content)
+    write_json(job.folder / _RESULT, content)
     return content
 
 
@@ -93,8 +98,55 @@ def _intervals(path: Path, stats: dict[str, float]) -> dict[str, tuple[float, fl
     return {name: (estimate.low, estimate.high) for name, estimate in estimates.items()}
 
 
-def changed_from_row(result: dict[str, Any], row_config: CfgNode) -> list[str]:
+def _changed_from_row(result: dict[str, Any], row_config: CfgNode) -> list[str]:
     """What of the config that a result was made with is not as in the row's file."""
     before = {"config": dump_config(row_config)}
     used = parse_config(result["config"], "result")
     return [line for line in changed_keys(before, used) if not line.startswith((*_PLACE, "DATASET.ROOT"))]
+
+
+def table_content(
+    title: str, rows: Sequence[Row], out: Path, root: Path, failures: Mapping[Path, str], smoke: bool
+) -> dict[str, Any]:
+    """title, smoke, and a dict per row: what is in its folder in `out`, what its config says, what is printed."""
+    content = []
+    for row in rows:
+        figures, folder = row_complexity(row, root), out / row.folder
+        result = read_result(folder)
+        content.append(
+            {
+                **figures,
+                "not_reproduced": mismatches(figures),
+                "like_for_like": row.like_for_like,
+                "status": status(folder, failures),
+                "printed_looks_like": looks_like(row.printed),
+                # A trial's AP is nothing to subtract from.
+                **scores(result, {} if smoke else row.printed),
+                "changed": _changed_from_row(result, row.load(root)) if result and not smoke else [],
+            }
+        )
+    return {"title": title, "smoke": smoke, "rows": content}
+
+
+def status(folder: Path, failures: Mapping[Path, str]) -> str:
+    """ "complete", "failed: why", "unfinished" or "not run"."""
+    if folder in failures:
+        return f"failed: {failures[folder]}"
+    if read_result(folder):
+        return "complete"
+    return "unfinished" if (folder / LAST).exists() else "not run"
+
+
+def looks_like(printed: Mapping[str, float]) -> str | None:
+    """The box protocol that printed figures (percent) look like; None where that cannot be told."""
+    if any(name not in printed for name in STATS):
+        return None
+    return guess_protocol({name: printed[name] / 100 for name in STATS})
+
+
+def scores(result: Mapping[str, Any] | None, printed: Mapping[str, float]) -> dict[str, Any]:
+    """Per protocol our evaluation, and our AP minus the printed one, percent."""
+    ours = {e["protocol"]: e for e in result["evaluations"]} if result else {}
+    known = {name: e["stats"]["AP"] for name, e in ours.items() if e["stats"]["AP"] >= 0 and "AP" in printed}
+    difference = {name: round(100 * ap - printed["AP"], 2) for name, ap in known.items()}
+    return {"ours": ours, "ours_minus_printed": difference, "seconds": result["seconds"] if result else None}

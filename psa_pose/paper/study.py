@@ -79,16 +79,16 @@ def _write_study(study: Study, jobs: Mapping[str, Sequence[Job]], write: Write) 
         block: [{e["protocol"]: result_list(job.folder, e) for e in _evaluations(job)} for job in of_block]
         for block, of_block in jobs.items()
     }
-    rows = analyse(lists)
+    rows = _analyse(lists)
     gates = {block: _mean_gates([run["gates"] for run in of_block]) for block, of_block in runs.items()}
-    header, *lines = cells(rows)
+    header, *lines = _cells(rows)
     header.append("std of spatial gates")
     for line, spread in zip(lines, gates.values(), strict=True):
         line.append(f"{min(spread.values()):.4f} to {max(spread.values()):.4f}" if spread else "-")
     content = {"seeds": study.seeds, "rows": [asdict(row) for row in rows], "gates": gates, "runs": runs}
     write_json(study.out / "study.json", content)
     write_text(study.out / "study.md", markdown_table(header, lines) + "\n")
-    write_text(study.out / "study.svg", plot(rows))
+    write_text(study.out / "study.svg", _plot(rows))
     seeds = f"mean ± standard deviation over {len(study.seeds)} seeds"
     write(f"\nAP in percent, {seeds}; differences from {study.blocks[0]!r}\n")
     write(format_columns(header, lines, left=len(header), rule=False))
@@ -121,7 +121,7 @@ def _mean_gates(seeds: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Row:
+class _BlockResult:
     """One block under one protocol, AP in percent: of each seed, and their mean minus the first block's.
 
     images: 95 % interval and two-sided p-value of that difference over resampled test images, the trained networks
@@ -136,7 +136,7 @@ class Row:
     seeds: float | None
 
 
-def analyse(results: Mapping[str, Sequence[Mapping[str, Path]]], resamples: int = 1000) -> list[Row]:
+def _analyse(results: Mapping[str, Sequence[Mapping[str, Path]]], resamples: int = 1000) -> list[_BlockResult]:
     """Every block against the first one: results[block][seed][protocol] is a result file that tools/test.py wrote.
 
     Raises DataError where a block has other seeds or protocols than the first.
@@ -164,17 +164,17 @@ def _scored(path: Path, resamples: int) -> tuple[float, np.ndarray]:
 
 def _row(
     block: str, protocol: str, ap: list[float], samples: np.ndarray, base_ap: list[float], base: np.ndarray
-) -> Row:
+) -> _BlockResult:
     if samples is base:
-        return Row(block, protocol, tuple(ap), None, None)
+        return _BlockResult(block, protocol, tuple(ap), None, None)
     means = [dict.fromkeys(STATS, -1.0) | {"AP": statistics.mean(values) / 100} for values in (base_ap, ap)]
     moved = differences(means[0], means[1], base, samples)["AP"]
     images = Estimate(100 * moved.value, 100 * moved.low, 100 * moved.high, moved.p_value)
     by_seed = [b - a for a, b in zip(base_ap, ap, strict=True)]
-    return Row(block, protocol, tuple(ap), images, statistics.stdev(by_seed) if by_seed[1:] else None)
+    return _BlockResult(block, protocol, tuple(ap), images, statistics.stdev(by_seed) if by_seed[1:] else None)
 
 
-def cells(rows: Sequence[Row]) -> list[list[str]]:
+def _cells(rows: Sequence[_BlockResult]) -> list[list[str]]:
     """The table as words, its head first: a line per block, the protocols side by side."""
     protocols = list(dict.fromkeys(row.protocol for row in rows))
     head = ["block"]
@@ -198,7 +198,7 @@ def _spread(mean: float, deviation: float | None, sign: str = "") -> str:
     return f"{mean:{sign}.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")
 
 
-def plot(rows: Sequence[Row]) -> str:
+def _plot(rows: Sequence[_BlockResult]) -> str:
     """The study as SVG: a panel per protocol, a line per block with the AP of each seed (rings) and their mean (bar).
 
     The grey band is the first block's mean plus and minus one standard deviation over seeds.

@@ -9,7 +9,7 @@ import yaml
 from psa_pose.config import dump_config, load_config
 from psa_pose.config.names import config_folder, config_names
 from psa_pose.models import build_model
-from psa_pose.paper.rows import read_rows
+from psa_pose.paper.complexity import read_rows
 
 ROOT = Path(__file__).parents[2]
 NAMES = config_names()

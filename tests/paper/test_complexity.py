@@ -11,8 +11,7 @@ from psa_pose.config import load_config
 from psa_pose.config.names import config_names
 from psa_pose.errors import ConfigError
 from psa_pose.models.complexity import GI, Complexity, config_complexity
-from psa_pose.paper.complexity import complexity_row, format_rows, mismatches, read_table, table_rows
-from psa_pose.paper.rows import read_rows
+from psa_pose.paper.complexity import complexity_row, format_rows, mismatches, read_rows, row_complexity
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,7 +60,8 @@ COUNTED = {
 
 @pytest.fixture(scope="module")
 def rows():
-    return {number: table_rows(read_table(number, ROOT), root=ROOT) for number in ("1", "2", "4", "6")}
+    numbers = ("1", "2", "4", "6")
+    return {n: [row_complexity(row, ROOT) for row in read_rows(n, ROOT)[1] if not row.like_for_like] for n in numbers}
 
 
 def test_figures_of_every_config_are_the_recomputed_ones(rows):
@@ -130,9 +130,9 @@ def test_mark_and_note():
 
 def test_unknown_table_and_wrong_place(tmp_path):
     with pytest.raises(ConfigError, match=r"'3'.*1, 2, 4, 6"):
-        read_table("3", ROOT)
-    with pytest.raises(ConfigError, match="run the tool from the repository"):
-        read_table("2", tmp_path)
+        read_rows("3", ROOT)
+    with pytest.raises(ConfigError, match="install psa_pose again"):
+        read_rows("2", tmp_path)
 
 
 def run_tool(tool, monkeypatch, *arguments):

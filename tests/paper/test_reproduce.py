@@ -20,15 +20,13 @@ from psa_pose.config import load_config
 from psa_pose.errors import ConfigError, DataError, Interrupted, PsaPoseError
 from psa_pose.metrics.fingerprint import PUBLISHED
 from psa_pose.models import build_model
-from psa_pose.paper.format import table_sheet
+from psa_pose.paper.complexity import chosen_rows, read_rows
+from psa_pose.paper.format import markdown, page, table_sheet
 from psa_pose.paper.jobs import duration
 from psa_pose.paper.plan import Plan, batch_keys, gpu_hours, row_job
 from psa_pose.paper.published import read_published, reproduce_published
 from psa_pose.paper.reproduce import Options, dry_run, print_markdown, reproduce_table
-from psa_pose.paper.results import finished_result, write_result
-from psa_pose.paper.rows import chosen_rows, read_rows
-from psa_pose.paper.sheet import markdown, page
-from psa_pose.paper.table import looks_like, table_content
+from psa_pose.paper.results import finished_result, looks_like, table_content, write_result
 from tests.runs import run_test
 
 ROOT = Path(__file__).parents[2]
