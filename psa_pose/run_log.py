@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from psa_pose.distributed import is_main
-from psa_pose.errors import ConfigError
+from psa_pose.errors import ConfigError, DataError
 from psa_pose.files import atomic_write
 
 Info = Callable[[str], object]
@@ -90,3 +90,15 @@ class RunLog:
             atomic_write(self._folder / "pictures" / f"{name}.png", lambda file: file.write(png))
             content = Summary.Image(height=image.shape[0], width=image.shape[1], colorspace=3, encoded_image_string=png)
             self._board._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=name, image=content)]), step)
+
+
+def report_problems(problems: list[str], on_error: str, info: Info) -> None:
+    """Raise the first problem, or say each of them, as DATASET.ON_ERROR wants it."""
+    if not problems:
+        return
+    if on_error == "raise":
+        others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise DataError(f"{problems[0]}{others}; mend the data, or leave such persons out with DATASET.ON_ERROR skip")
+    for problem in problems:
+        info(f"skipped: {problem}")
+    info(f"skipped {len(problems)} unusable images or annotations (DATASET.ON_ERROR is skip)")

@@ -1,6 +1,8 @@
 """Imports flow one way: the floors of the house, from the ground up; a file imports only from floors below its own."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "psa_pose"
@@ -58,3 +60,24 @@ def test_rooms_import_only_from_floors_below():
             if floor_of[other] >= floor_of[room] and (room, other) not in NEIGHBOURS:
                 problems.append(f"{file.relative_to(PACKAGE)} imports {other}")
     assert not problems, "\n".join(problems)
+
+
+def modules_after(statement: str) -> list[str]:
+    """What a fresh process has imported."""
+    code = f"import sys; {statement}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_the_trainer_loads_no_page_no_benchmark_and_no_network():
+    loaded = modules_after("import psa_pose.training.loop")
+    ours = [name for name in loaded if name.split(".")[0] == "psa_pose"]
+    assert len(ours) <= 45, ours
+    rooms = {name.split(".")[1] for name in ours if "." in name}
+    assert not rooms & {"models", "evaluation", "metrics", "visualization", "benchmark", "paper", "tasks"}
+    for name in ("matplotlib", "onnx", "tensorboard", "torchvision", "pycocotools", "scipy"):
+        assert name not in loaded
+
+
+def test_the_package_alone_loads_no_torch():
+    assert "torch" not in modules_after("import psa_pose")

@@ -14,10 +14,9 @@ from psa_pose.data.coco import Annotations, Persons, ground_truth_persons, read_
 from psa_pose.data.dataset import CropDataset
 from psa_pose.data.detections import detected_persons
 from psa_pose.data.mpii import HeadTruth, read_head_truth, read_mpii
-from psa_pose.data.problems import report_problems
 from psa_pose.errors import DataError
 from psa_pose.geometry import Grid
-from psa_pose.run_log import Info
+from psa_pose.run_log import Info, report_problems
 from psa_pose.skeleton import Skeleton
 
 

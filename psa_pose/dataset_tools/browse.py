@@ -16,11 +16,11 @@ from psa_pose.data.build import build_test_sets, build_train_set
 from psa_pose.data.dataset import CropDataset
 from psa_pose.data.images import read_image
 from psa_pose.data.loader import ShuffledBatches, collate
-from psa_pose.data.problems import report_problems
 from psa_pose.errors import ConfigError, DataError
 from psa_pose.evaluation.pictures import picture_crops
 from psa_pose.files import atomic_write
 from psa_pose.geometry import invert, transform_points
+from psa_pose.run_log import report_problems
 from psa_pose.skeleton import Skeleton
 from psa_pose.visualization import html
 from psa_pose.visualization.draw import write_picture

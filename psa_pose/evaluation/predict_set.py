@@ -16,7 +16,6 @@ from psa_pose import distributed
 from psa_pose.data.build import Info, TestSet
 from psa_pose.data.device_decode import batch_maker, decode_on_device
 from psa_pose.data.loader import OrderedBatches, make_loader
-from psa_pose.data.problems import report_problems
 from psa_pose.device import choose_device
 from psa_pose.distributed import show_bar
 from psa_pose.evaluation.pictures import PICTURED, picture_crops
@@ -25,6 +24,7 @@ from psa_pose.evaluation.result_files import write_result_file
 from psa_pose.metrics.coco_ap import Predictions, keypoint_ap, to_results
 from psa_pose.metrics.pck import mpii_results, pckh_stats
 from psa_pose.predict import Predictor, crop_to_image
+from psa_pose.run_log import report_problems
 from psa_pose.skeleton import Skeleton
 from psa_pose.visualization.draw import write_picture
 from psa_pose.visualization.sheets import CropView, prediction_sheet

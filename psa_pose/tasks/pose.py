@@ -17,7 +17,7 @@ from psa_pose.codecs import build_codec
 from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.build import TestSet, build_test_sets, build_train_set
 from psa_pose.data.dataset import CropDataset
-from psa_pose.data.device_decode import EncodedBatch, batch_maker, decode_on_device
+from psa_pose.data.device_decode import batch_maker, decode_on_device
 from psa_pose.data.loader import Batch, BatchMaker
 from psa_pose.evaluation.oracle import Oracle
 from psa_pose.evaluation.pictures import picture_crops
@@ -63,8 +63,8 @@ class PoseTask:
     def batch_maker(self) -> BatchMaker:
         return batch_maker(self.cfg.LOADER.DEVICE_DECODE, self.device)
 
-    def to_device(self, batch: Batch | EncodedBatch, dataset: CropDataset) -> Batch:
-        return decode_on_device(batch, dataset, self.device)
+    def to_device(self, batch: Any, dataset: CropDataset) -> Batch:
+        return batch if isinstance(batch, Batch) else decode_on_device(batch, dataset, self.device)
 
     def images(self, batch: Batch) -> Tensor:
         return self._normalization(batch.crops)

@@ -13,10 +13,10 @@ from psa_pose import distributed
 from psa_pose.checkpoints import checkpoint_content, save_checkpoint
 from psa_pose.checkpoints.safetensors_file import save_safetensors
 from psa_pose.config import dump_config
-from psa_pose.data.problems import report_problems
 from psa_pose.distributed import show_bar
 from psa_pose.errors import Interrupted
 from psa_pose.files import atomic_write
+from psa_pose.run_log import report_problems
 from psa_pose.task import Task
 from psa_pose.training.monitor import DataTimer, StepRecord, check_finite, gate_deviations
 from psa_pose.training.output_dir import BEST, FINAL, LAST, NOT_FINITE, epoch_file, find_checkpoint, prune_checkpoints

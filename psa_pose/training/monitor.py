@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from psa_pose import distributed
 from psa_pose.errors import PsaPoseError
 from psa_pose.files import write_json
-from psa_pose.models.gates import collect_gates, spatial_gate_deviation
 from psa_pose.task import Task
 
 T = TypeVar("T")
@@ -122,6 +121,9 @@ def gate_deviations(task: Task, model: nn.Module, dataset: Sized, samples: int =
 
     The model must be in evaluation mode.
     """
+    # The networks are the task's: to train one, none of their code is needed here.
+    from psa_pose.models.gates import collect_gates, spatial_gate_deviation
+
     keys = [(0, row) for row in range(min(samples, len(dataset)))]
     batch = task.to_device(task.batch_maker()(dataset, keys), dataset)
     return spatial_gate_deviation(collect_gates(model, task.images(batch)))

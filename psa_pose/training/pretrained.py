@@ -14,12 +14,10 @@ from psa_pose.errors import CheckpointError
 
 
 def load_pretrained(cfg: CfgNode, model: nn.Module, info: Callable[[str], None]) -> None:
-    """Start the model from MODEL.PRETRAINED, if it names something, and say what was taken and what was not.
+    """Start the model from MODEL.PRETRAINED, and say what was taken and what was not.
 
     Raises CheckpointError for a file that is missing, unknown, or of another network.
     """
-    if not cfg.MODEL.PRETRAINED:
-        return
     path = imagenet_resnet(cfg.MODEL.DEPTH) if cfg.MODEL.PRETRAINED == "imagenet" else Path(cfg.MODEL.PRETRAINED)
     if not path.exists():
         raise CheckpointError(

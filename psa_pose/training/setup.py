@@ -97,7 +97,7 @@ def prepared_run(task: Task, checkpoint: dict[str, Any] | None) -> Iterator[Run]
     groups = dataset.groups if cfg.LOADER.GROUP_IMAGES else None
     rank, world = distributed.rank(), distributed.world_size()
     batches = ShuffledBatches(len(dataset), cfg.TRAIN.BATCH_SIZE, cfg.SEED, rank, world, groups)
-    if checkpoint is None:
+    if checkpoint is None and cfg.MODEL.PRETRAINED:
         load_pretrained(cfg, model, said.append)
     state = build_state(task, model)
     progress = None if checkpoint is None else _restore(task, state, batches, checkpoint, folder / LAST, said)
