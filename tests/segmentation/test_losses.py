@@ -97,6 +97,17 @@ def test_a_batch_without_labels_has_a_finite_gradient(loss):
     assert torch.isfinite(logits.grad).all()
 
 
+@pytest.mark.parametrize("loss", all_losses(), ids=lambda loss: type(loss).__name__)
+def test_half_precision_and_autocast_change_no_loss(loss):
+    half = torch.randn(2, 5, 8, 10, generator=torch.Generator().manual_seed(2)).bfloat16()
+    logits = half.float()
+    labels = torch.randint(0, 5, (2, 32, 40), generator=torch.Generator().manual_seed(3)).to(torch.uint8)
+    expected = whole(loss, logits, labels)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert whole(loss, logits, labels) == pytest.approx(expected, rel=1e-6)
+        assert whole(loss, half, labels) == pytest.approx(expected, rel=1e-6)
+
+
 @given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.95), st.integers(1, 60))
 def test_ohem_keeps_what_a_plain_sort_keeps(seed, threshold, kept):
     generator = torch.Generator().manual_seed(seed)
