@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from psa_pose.codecs import Codec
-from psa_pose.data.loader import Batch
+from psa_pose.data.batch import Batch
 from psa_pose.device import autocast
 from psa_pose.skeleton import Skeleton
 

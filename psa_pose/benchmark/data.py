@@ -16,9 +16,10 @@ from yacs.config import CfgNode
 
 from psa_pose.codecs import build_codec
 from psa_pose.config.skeleton import build_skeleton
+from psa_pose.data.batch import make_batch
 from psa_pose.data.build import build_test_sets, build_train_set
 from psa_pose.data.dataset import CropDataset
-from psa_pose.data.loader import group_by_image, make_batch
+from psa_pose.data.loader import group_by_image
 
 BATCH = 32
 

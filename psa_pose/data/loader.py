@@ -1,78 +1,65 @@
-"""Batches: which persons, in which order, on which process; crops stay uint8 until they are on the device."""
+"""Which samples, in which order, on which process, and the workers that bring them."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from psa_pose.data.dataset import CropDataset, Sample
-
 Key = tuple[int, int]
 
-# The samples of (epoch, row) keys as one batch.
-BatchMaker = Callable[[CropDataset, Sequence[Key]], Any]
+# Data set and (epoch, row) keys -> its samples as one batch.
+BatchMaker = Callable[[Any, Sequence[Key]], Any]
 
 # Seconds that a worker goes on after SIGTERM.
 GRACE = 20
 
 
-class Batch(NamedTuple):
-    """Samples stacked: crops (B, H, W, 3) uint8, joints (B, K, 2), visible (B, K), matrices (B, 2, 3), rows (B,)."""
-
-    crops: torch.Tensor
-    joints: torch.Tensor
-    visible: torch.Tensor
-    matrices: torch.Tensor
-    rows: torch.Tensor
-    problems: tuple[str, ...]
-
-
 class ShuffledBatches(Sampler[list[Key]]):
-    """The order of training: every person once per epoch, in an order seeded by (seed, epoch).
+    """The order of training: every sample once per epoch, in an order seeded by (seed, epoch).
 
     Step s of all processes together sees rows order[s * B * world : (s + 1) * B * world], whatever the world size; the
     order's start is repeated at its end until every process has an equal share, so that none waits for another.
-    images: the image of each person, to keep the persons of an image together, so that one decode serves them; images
-    are then in random order, and so are the persons of each.
+    groups: what each sample shares a file with, to keep those of an image together, so that one decode serves them;
+    images are then in random order, and so are the samples of each.
     epoch, first and end are set between epochs: the next one to take, the batches of it that were taken before, and
     those after which it is cut short (None: all).
     """
 
     def __init__(
         self,
-        persons: int,
+        samples: int,
         batch_size: int,
         seed: int,
         rank: int = 0,
         world_size: int = 1,
-        images: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
     ) -> None:
-        self.persons, self.batch_size, self.seed = persons, batch_size, seed
+        self.samples, self.batch_size, self.seed = samples, batch_size, seed
         self.rank, self.world_size = rank, world_size
-        self.images = images
+        self.groups = groups
         self.epoch = self.first = 0
         self.end: int | None = None
 
     def __len__(self) -> int:
-        return -(-self.persons // (self.batch_size * self.world_size))
+        return -(-self.samples // (self.batch_size * self.world_size))
 
     def __iter__(self) -> Iterator[list[Key]]:
         generator = np.random.default_rng((self.seed, self.epoch))
-        order = generator.permutation(self.persons)
-        if self.images is not None:
-            order = group_by_image(order, self.images, generator)
-        everyone = np.resize(order, -(-self.persons // self.world_size) * self.world_size)
+        order = generator.permutation(self.samples)
+        if self.groups is not None:
+            order = group_by_image(order, self.groups, generator)
+        whole = np.resize(order, -(-self.samples // self.world_size) * self.world_size)
         step = self.batch_size * self.world_size
-        end = len(everyone) if self.end is None else min(self.end * step, len(everyone))
+        end = len(whole) if self.end is None else min(self.end * step, len(whole))
         for start in range(self.first * step, end, step):
             # Neighbours stay on one process: they may be of one image.
-            share = np.split(everyone[start : start + step], self.world_size)[self.rank]
+            share = np.split(whole[start : start + step], self.world_size)[self.rank]
             yield [(self.epoch, int(row)) for row in share]
 
 
@@ -113,11 +100,11 @@ def make_loader(
     batches: Sampler[list[Key]],
     workers: int,
     pin_memory: bool,
-    make: BatchMaker | None = None,
+    make: BatchMaker,
 ) -> DataLoader:
-    """A loader of what `make` makes, by default of `Batch`; its workers live as long as it does."""
+    """A loader of what `make` makes; its workers live as long as it does."""
     return DataLoader(
-        _Batches(dataset, make or make_batch),
+        _Batches(dataset, make),
         batch_sampler=batches,
         num_workers=workers,
         # A batch is already made whole, see below.
@@ -142,29 +129,6 @@ class _Batches(Dataset):
 
 def _as_it_is(batch: Any) -> Any:
     return batch
-
-
-def make_batch(dataset: CropDataset, keys: Sequence[Key]) -> Batch:
-    """The samples of (epoch, row) keys as one batch; each crop is written where it stays."""
-    width, height = dataset.input_size
-    crops = torch.empty((len(keys), height, width, 3), dtype=torch.uint8)
-    parts = zip(keys, crops.numpy(), dataset.poses(keys), strict=True)
-    return _batch(crops, [dataset.sample(*part) for part in parts])
-
-
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Samples that are there already, as one batch of tensors."""
-    return _batch(stack([sample.crop for sample in samples]), samples)
-
-
-def _batch(crops: torch.Tensor, samples: Sequence[Sample]) -> Batch:
-    _, joints, visible, matrices, rows, problems = zip(*samples, strict=True)
-    return Batch(crops, stack(joints), stack(visible), stack(matrices), torch.tensor(rows), problems)
-
-
-def stack(arrays: Sequence[np.ndarray]) -> torch.Tensor:
-    """Arrays of one shape as one tensor, along a new first axis."""
-    return torch.from_numpy(np.stack(arrays))
 
 
 def _start_worker(_: int) -> None:

@@ -12,10 +12,11 @@ from yacs.config import CfgNode
 from psa_pose.codecs import Codec, build_codec
 from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.augment import View, augment_view, sample_generator
+from psa_pose.data.batch import collate
 from psa_pose.data.build import build_test_sets, build_train_set
 from psa_pose.data.dataset import CropDataset
 from psa_pose.data.images import read_image
-from psa_pose.data.loader import ShuffledBatches, collate
+from psa_pose.data.loader import ShuffledBatches
 from psa_pose.errors import ConfigError, DataError
 from psa_pose.evaluation.pictures import picture_crops
 from psa_pose.files import atomic_write
@@ -71,7 +72,7 @@ def _chosen(
     if split == "train":
         dataset = build_train_set(cfg, skeleton, codec.grid, info)
         images = dataset.persons.image if cfg.LOADER.GROUP_IMAGES else None
-        batches = ShuffledBatches(len(dataset), min(count, len(dataset)), cfg.SEED, images=images)
+        batches = ShuffledBatches(len(dataset), min(count, len(dataset)), cfg.SEED, groups=images)
         return dataset, next(iter(batches)), f"{cfg.DATASET.TRAIN_ANNOTATIONS}, training"
     if split != "test":
         raise ConfigError(f"split {split!r} is not known; choose 'train' or 'test'")

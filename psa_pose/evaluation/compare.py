@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 
 from psa_pose.codecs import build_codec
 from psa_pose.config.skeleton import build_skeleton
-from psa_pose.data.loader import collate
+from psa_pose.data.batch import collate
 from psa_pose.errors import DataError
 from psa_pose.evaluation.page import ComparisonReport, render_comparison
 from psa_pose.evaluation.pictures import PictureSource

@@ -11,8 +11,8 @@ from psa_pose.checkpoints import load_checkpoint
 from psa_pose.checkpoints.spec import ModelSpec, load_model
 from psa_pose.codecs import build_codec
 from psa_pose.config.skeleton import build_skeleton
+from psa_pose.data.batch import Batch
 from psa_pose.data.build import build_test_sets
-from psa_pose.data.loader import Batch
 from psa_pose.errors import ConfigError
 from psa_pose.evaluation.predict_set import evaluate
 from psa_pose.evaluation.result import Evaluation

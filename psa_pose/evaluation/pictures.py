@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
+from psa_pose.data.batch import Batch
 from psa_pose.data.coco import Annotations, Persons, image_arrays
 from psa_pose.data.dataset import CropDataset, Sample
-from psa_pose.data.loader import Batch
 from psa_pose.geometry import Grid, transform_points
 from psa_pose.metrics.examples import Example
 from psa_pose.metrics.persons import GroundTruth, Predicted

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from yacs.config import CfgNode
 
+from psa_pose.data.batch import collate
 from psa_pose.data.coco import Annotations
-from psa_pose.data.loader import collate
 from psa_pose.evaluation.page import Report, render
 from psa_pose.evaluation.pictures import PictureSource
 from psa_pose.evaluation.result import Evaluation

@@ -15,10 +15,11 @@ from yacs.config import CfgNode
 from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.codecs import build_codec
 from psa_pose.config.skeleton import build_skeleton
+from psa_pose.data.batch import Batch
 from psa_pose.data.build import TestSet, build_test_sets, build_train_set
 from psa_pose.data.dataset import CropDataset
 from psa_pose.data.device_decode import batch_maker, decode_on_device
-from psa_pose.data.loader import Batch, BatchMaker
+from psa_pose.data.loader import BatchMaker
 from psa_pose.evaluation.oracle import Oracle
 from psa_pose.evaluation.pictures import picture_crops
 from psa_pose.evaluation.predict_set import EvalResult, evaluate

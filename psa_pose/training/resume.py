@@ -40,7 +40,7 @@ def training_state(
     gpu = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
     return {
         "step": progress.step,
-        "persons": batches.persons,
+        "persons": batches.samples,
         "effective_batch": batches.batch_size * batches.world_size,
         "trained": unwrapped_state_dict(model) if model else None,
         "scaler": scaler.state_dict(),
@@ -68,7 +68,7 @@ def _restore(
 ) -> Progress:
     state = checkpoint.get("training") or {"step": 0, "scaler": {}, "generators": []}
     if state["step"]:
-        for key, own in (("persons", batches.persons), ("effective_batch", batches.batch_size * batches.world_size)):
+        for key, own in (("persons", batches.samples), ("effective_batch", batches.batch_size * batches.world_size)):
             if state[key] != own:
                 raise CheckpointError(
                     f"checkpoint {source} is from the middle of an epoch with {key.replace('_', ' ')} {state[key]}, "

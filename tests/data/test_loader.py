@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from psa_pose.data import dataset as dataset_module
+from psa_pose.data.batch import collate, make_batch
 from psa_pose.data.build import build_test_sets, build_train_set
 from psa_pose.data.images import read_image
-from psa_pose.data.loader import OrderedBatches, ShuffledBatches, collate, make_batch, make_loader
+from psa_pose.data.loader import OrderedBatches, ShuffledBatches, make_loader
 from psa_pose.errors import DataError
 from psa_pose.skeleton import COCO
 
@@ -133,7 +134,7 @@ def test_worker_memory_is_flat_over_a_long_epoch(tiny_config):
     many = np.sort(np.random.default_rng(0).integers(0, len(dataset), 100_000))
     dataset.persons = dataset.persons.select(many)
     dataset.centers, dataset.regions = dataset.centers[many], dataset.regions[many]
-    iterator = iter(make_loader(dataset, OrderedBatches(len(dataset), 100), 1, pin_memory=False))
+    iterator = iter(make_loader(dataset, OrderedBatches(len(dataset), 100), 1, False, make_batch))
     held = []
     for number, _ in enumerate(iterator):
         if number % 100 == 99:
@@ -149,7 +150,7 @@ def test_samples_do_not_depend_on_the_number_of_workers(tiny_config):
     for workers in (0, 2):
         batches = ShuffledBatches(len(dataset), 5, seed=0)
         batches.epoch = 3
-        found.append(list(make_loader(dataset, batches, workers, pin_memory=False)))
+        found.append(list(make_loader(dataset, batches, workers, False, make_batch)))
     for a, b in zip(*found, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a[:5], b[:5], strict=True))
 
