@@ -1,4 +1,5 @@
 import shutil
+import zlib
 
 import cv2
 import numpy as np
@@ -61,6 +62,12 @@ def broken(path, kind) -> None:
         path.write_bytes(path.read_bytes()[:-20])
     elif kind == "text":
         path.write_text("no picture")
+    elif kind == "bomb":
+        write_label(path, LABEL)
+        data = bytearray(path.read_bytes())
+        data[16:24] = (30000).to_bytes(4, "big") * 2
+        data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+        path.write_bytes(data)
     elif kind == "empty":
         path.touch()
 
@@ -77,6 +84,7 @@ def broken(path, kind) -> None:
         ("truncated", "truncated"),
         ("text", "not a picture"),
         ("empty", "not a picture"),
+        ("bomb", "not a picture"),
     ],
 )
 def test_an_unfit_label_is_named_with_its_reason(tmp_path, kind, reason):

@@ -64,7 +64,7 @@ def read_indices(path: Path) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as picture:
             kind = picture.mode
             values = np.asarray(picture) if kind in ("P", "L", "1") else None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError):
         raise DataError(
             f"label {path} is not a picture that can be read ({len(data)} bytes); replace the file"
         ) from None
