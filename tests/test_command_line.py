@@ -159,7 +159,7 @@ def test_commands_of_a_wheel_need_no_checkout(installed, tmp_path):
 
     assert "  train " in start()
     start("synthetic", "--root", "people", "--train", 14, "--val", 6, "--size", 192, 160, "--workers", 1)
-    config = installed / "psa_pose/configs/synthetic/quickstart.yaml"
+    config = "synthetic/quickstart"
     small = ["INPUT.SIZE", "[64,64]", "INPUT.HEATMAP_SIZE", "[16,16]", "MODEL.HEAD_CHANNELS", "16", "CODEC.SIGMA", "0"]
     small += ["DATASET.ROOT", "people", "TRAIN.EPOCHS", "1", "LOADER.WORKERS", "0", "OUTPUT_DIR", "run"]
     start("train", "--cfg", config, *small)

@@ -28,7 +28,9 @@ PAGES = [
 ]
 # Where downloads and runs go: these need not be there.
 WRITTEN = ("data/coco", "data/pretrained", "data/mpii", "data/synthetic", "output/")
-LAUNCHERS = ("python", "bash", "torchrun", "sbatch")
+LAUNCHERS = ("python", "bash", "torchrun", "sbatch", "psa-pose")
+# A script of ours by its path, or a command by its name.
+OURS = r"\b(tools|scripts)/\w+\.(py|sh)\b|psa(-|_)pose [a-z-]+"
 # Scripts that hand their words on.
 PASSED_ON = {"scripts/train_slurm.sh": "tools/train.py"}
 
@@ -47,7 +49,7 @@ def commands(page: Path) -> list[str]:
     lines += [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose(page))]
     found = []
     for line in lines:
-        if line.startswith(LAUNCHERS) and re.search(r"\b(tools|scripts)/\w+\.(py|sh)\b", line):
+        if line.startswith(LAUNCHERS) and re.search(OURS, line):
             found.append(shlex.join(shlex.split(line, comments=True)))
     return found
 
@@ -62,6 +64,10 @@ SHOWN = {command: page for page in PAGES for command in commands(page)}
 def script_and_words(command: str) -> tuple[str, list[str]]:
     """The script that a command starts, directly or through a launcher, and the words it is given."""
     words = shlex.split(command)
+    by_name = [i for i, word in enumerate(words[:-1]) if word in ("psa-pose", "psa_pose")]
+    if by_name:
+        at = by_name[0] + 1
+        return f"tools/{words[at].replace('-', '_')}.py", words[at + 1 :]
     at = next(i for i, word in enumerate(words) if re.fullmatch(r"(tools|scripts)/\w+\.(py|sh)", word))
     return words[at], words[at + 1 :]
 

@@ -27,12 +27,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from psa_pose.benchmark.model import measure_rows
     from psa_pose.models.complexity import config_complexity
-    from psa_pose.paper.complexity import complexity_row, format_rows, read_rows, row_complexity
+    from psa_pose.paper.complexity import Row, complexity_row, format_rows, read_rows, row_complexity
 
-    root = shipped_folder("configs").parent
     if config is not None:
-        title, rows = str(args.cfg), [complexity_row(args.cfg.stem, args.cfg, config_complexity(config), {})]
+        root, title = Path(), str(args.cfg)
+        rows = [complexity_row(Row(args.cfg.stem, title), config_complexity(config)) | {"config": title}]
     else:
+        root = shipped_folder("configs").parent
         title, listed = read_rows(args.table, root)
         rows = [row_complexity(row, root, args.overrides) for row in listed if not row.like_for_like]
     if args.measure:

@@ -1,4 +1,4 @@
-"""Train a pose network: python tools/train.py --cfg configs/synthetic/quickstart.yaml [KEY value ...]"""
+"""Train a network: python tools/train.py --cfg configs/synthetic/quickstart.yaml [KEY value ...]"""
 
 import argparse
 from collections.abc import Sequence
@@ -9,7 +9,9 @@ from psa_pose.config import load_config
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Train a pose network. Several processes: torchrun tools/train.py ...")
+    parser = argparse.ArgumentParser(
+        description="Train a network. Several processes: torchrun --nproc_per_node=N -m psa_pose train ..."
+    )
     parser.add_argument("--cfg", type=Path, required=True, help="YAML config file")
     parser.add_argument("--resume", action="store_true", help="go on where the run in OUTPUT_DIR was left")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that is in OUTPUT_DIR")

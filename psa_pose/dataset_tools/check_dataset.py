@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from yacs.config import CfgNode
@@ -15,23 +15,25 @@ from psa_pose.skeleton import Skeleton
 
 def run_check(cfg: CfgNode, info: Callable[[str], None] = print) -> int:
     """Print what is found in each file; the answer is the number of errors. Raises DataError for unreadable files."""
-    root, data, skeleton = Path(cfg.DATASET.ROOT).expanduser(), cfg.DATASET, build_skeleton(cfg)
-    info(skeleton.describe())
-    errors = 0
-    for persons, images in (
-        (data.TRAIN_ANNOTATIONS, data.TRAIN_IMAGES),
-        (data.TEST_ANNOTATIONS, data.TEST_IMAGES),
-    ):
-        check = _check_mpii_file if data.FORMAT == "mpii" else check_annotation_file
-        errors += _tell(root / persons, *check(root / persons, root / images, skeleton), info)
-    if data.TEST_HEADS:
-        heads = read_head_truth(root / data.TEST_HEADS, skeleton)
-        _tell(root / data.TEST_HEADS, [], [f"{len(heads.head_sizes):,} persons with a head's size"], info)
-    if data.TEST_DETECTIONS:
-        path = root / data.TEST_DETECTIONS
-        errors += _tell(path, *check_detection_file(path, root / data.TEST_ANNOTATIONS), info)
+    info(build_skeleton(cfg).describe())
+    errors = sum(_tell(path, findings, counts, info) for path, findings, counts in checked_files(cfg))
     info("no errors" if not errors else f"{errors} errors: mend them before you train")
     return errors
+
+
+def checked_files(cfg: CfgNode, train: bool = True) -> Iterator[tuple[Path, list[Finding], list[str]]]:
+    """Each file of a config, what is found in it, and lines that count; train: also those that are trained on."""
+    root, data, skeleton = Path(cfg.DATASET.ROOT).expanduser(), cfg.DATASET, build_skeleton(cfg)
+    check = _check_mpii_file if data.FORMAT == "mpii" else check_annotation_file
+    splits = [(data.TRAIN_ANNOTATIONS, data.TRAIN_IMAGES)] if train else []
+    for persons, images in [*splits, (data.TEST_ANNOTATIONS, data.TEST_IMAGES)]:
+        yield root / persons, *check(root / persons, root / images, skeleton)
+    if data.TEST_HEADS:
+        heads = read_head_truth(root / data.TEST_HEADS, skeleton)
+        yield root / data.TEST_HEADS, [], [f"{len(heads.head_sizes):,} persons with a head's size"]
+    if data.TEST_DETECTIONS:
+        path = root / data.TEST_DETECTIONS
+        yield path, *check_detection_file(path, root / data.TEST_ANNOTATIONS)
 
 
 def _check_mpii_file(path: Path, images: Path, skeleton: Skeleton) -> tuple[list[Finding], list[str]]:

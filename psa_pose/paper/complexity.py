@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,16 @@ _TABLES = CONFIGS / "paper/tables.yaml"
 class Row:
     """A row of configs/paper/tables.yaml.
 
-    config: name of a config, such as coco/hrnet/hrnet_w32_256x192. overrides: "KEY", "value", ... in which the row
-    differs from it. printed: percent, G and M.
+    config: name of a config, such as coco/hrnet/hrnet_w32_256x192.
+    printed: percent, G and M.
+    note: why a printed figure cannot be reproduced, or what to know about it.
+    like_for_like: the paper lacks it.
+    overrides: "KEY", "value", ... in which the row differs from its config.
     """
 
     name: str
     config: str
-    printed: dict[str, float]
+    printed: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
     like_for_like: bool = False
     overrides: tuple[str, ...] = ()
@@ -94,31 +97,23 @@ def chosen_rows(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
 
 def row_complexity(row: Row, root: Path = Path(), overrides: Sequence[str] = ()) -> dict[str, Any]:
     """A row's figures, recomputed from its config and overrides, beside the printed ones: see `complexity_row`."""
-    counted = config_complexity(row.load(root, overrides))
-    return complexity_row(row.name, row.file(Path()), counted, row.printed, row.note, row.overrides)
+    return complexity_row(row, config_complexity(row.load(root, overrides)))
 
 
-def complexity_row(
-    name: str,
-    config: Path,
-    complexity: Complexity,
-    printed: dict[str, float],
-    note: str = "",
-    overrides: Sequence[str] = (),
-) -> dict[str, Any]:
+def complexity_row(row: Row, complexity: Complexity) -> dict[str, Any]:
     """A row as other programs read it: params and multiply-adds of one image in units, printed figures as printed.
 
-    overrides: "KEY", "value", ... in which the row differs from its config; the field is there where there are some.
+    "overrides" is there where there are some.
     """
     return {
-        "name": name,
-        "config": str(config),
-        **({"overrides": list(overrides)} if overrides else {}),
+        "name": row.name,
+        "config": str(row.file(Path())),
+        **({"overrides": list(row.overrides)} if row.overrides else {}),
         "params": complexity.params,
         "macs": complexity.macs,
         "macs_reassociated": complexity.executed,
-        "printed": printed,
-        "note": note,
+        "printed": row.printed,
+        "note": row.note,
     }
 
 

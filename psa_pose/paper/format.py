@@ -1,10 +1,8 @@
-"""Tables with their notes: as Markdown, as one HTML page that fetches nothing, and as plain values."""
+"""A table of the paper, its cells as words, and the files it is written to."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from html import escape
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,7 @@ from psa_pose.evaluation.result import BOXES
 from psa_pose.files import write_json, write_text
 from psa_pose.models.complexity import GI
 from psa_pose.paper.results import PROTOCOLS, STATS
-from psa_pose.tables import markdown_table
-from psa_pose.visualization import html
-
-_DETAILS = "All statistics, percent"
+from psa_pose.visualization.noted_table import NotedTable, as_markdown, as_page
 
 _HEADER = (
     "row", "AP, ground-truth boxes", "AP, detector boxes", "printed AP", "printed looks like", "ours - printed",
@@ -35,30 +30,12 @@ _LEGEND = (
 _STATISTICS = ("row", "boxes", "persons", *STATS)
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """A table to be read.
-
-    warning: above it; "" for none.
-    legend, notes: below it.
-    details_header, details: of a second table; no rows, no table.
-    """
-
-    title: str
-    warning: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    legend: str
-    notes: Sequence[str]
-    details_header: Sequence[str] = ()
-    details: Sequence[Sequence[str]] = field(default_factory=list)
-
-
-def table_sheet(content: Mapping[str, Any]) -> Sheet:
-    """The sheet of `results.table_content`."""
+def table_page(content: Mapping[str, Any]) -> NotedTable:
+    """The table of `results.table_content`."""
     rows, notes = _cells(content)
     warning = _SMOKE if content["smoke"] else ""
-    return Sheet(content["title"], warning, _HEADER, rows, _LEGEND, notes, _STATISTICS, _statistics(content))
+    details = "All statistics, percent", _STATISTICS, _statistics(content)
+    return NotedTable(content["title"], warning, _HEADER, rows, _LEGEND, notes, *details)
 
 
 def _cells(content: Mapping[str, Any]) -> tuple[list[list[str]], list[str]]:
@@ -134,33 +111,9 @@ def _printed(row: Mapping[str, Any], name: str) -> str:
     return f"{row['printed'][name]}{'*' if name in row['not_reproduced'] else ''}"
 
 
-def write_sheet(stem: Path, sheet: Sheet, content: Mapping[str, Any]) -> str:
+def write_page(stem: Path, table: NotedTable, content: Mapping[str, Any]) -> str:
     """Write a table in three forms; the answer says where."""
-    write_text(stem.with_suffix(".md"), markdown(sheet))
-    write_text(stem.with_suffix(".html"), page(sheet))
+    write_text(stem.with_suffix(".md"), as_markdown(table))
+    write_text(stem.with_suffix(".html"), as_page(table))
     write_json(stem.with_suffix(".json"), content)
     return f"{stem}.md, .json and .html"
-
-
-def markdown(sheet: Sheet) -> str:
-    """The sheet as Markdown, a section of the second level."""
-    parts = [f"## {sheet.title}"]
-    parts += [f"**{sheet.warning}**"] if sheet.warning else []
-    parts += [markdown_table(sheet.header, sheet.rows), sheet.legend.replace("*", "\\*").replace("~", "\\~")]
-    parts += ["\n".join(f"- {note}" for note in sheet.notes)] if sheet.notes else []
-    parts += [f"### {_DETAILS}\n\n{markdown_table(sheet.details_header, sheet.details)}"] if sheet.details else []
-    return "\n\n".join(parts) + "\n"
-
-
-def page(sheet: Sheet) -> str:
-    """The sheet as an HTML page."""
-    notes = "".join(f"<li>{escape(note)}</li>" for note in sheet.notes)
-    body = [
-        f"<h1>{escape(sheet.title)}</h1>",
-        f"<p><b>{escape(sheet.warning)}</b></p>" if sheet.warning else "",
-        html.table(sheet.header, sheet.rows),
-        html.note(sheet.legend),
-        f"<ul class='note'>{notes}</ul>" if notes else "",
-        f"<h2>{_DETAILS}</h2>{html.table(sheet.details_header, sheet.details)}" if sheet.details else "",
-    ]
-    return html.page(sheet.title, body, width=90)

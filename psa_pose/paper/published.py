@@ -14,11 +14,12 @@ import yaml
 from psa_pose.config import load_config
 from psa_pose.errors import DataError
 from psa_pose.paper.complexity import CONFIGS
-from psa_pose.paper.format import Sheet, markdown, our_ap, write_sheet
+from psa_pose.paper.format import our_ap, write_page
 from psa_pose.paper.jobs import Write, run_jobs
 from psa_pose.paper.plan import Job, Plan, Step, common_keys, test_step
 from psa_pose.paper.reproduce import check_data, finish
 from psa_pose.paper.results import read_result, scores, status
+from psa_pose.visualization.noted_table import NotedTable, as_markdown
 
 _LIST = CONFIGS / "paper/published.yaml"
 _HEADER = (
@@ -90,7 +91,7 @@ def reproduce_published(plan: Plan, folder: Path, write: Write, dry_run: bool, m
     """
     entries = read_published(plan.root, folder)
     if markdown_only:
-        write(markdown(_published_sheet(_published_content(entries, plan.out, {}))))
+        write(as_markdown(_published_table(_published_content(entries, plan.out, {}))))
         return
     for line in _missing_files(entries):
         write(f"{line}\n")
@@ -107,7 +108,7 @@ def reproduce_published(plan: Plan, folder: Path, write: Write, dry_run: bool, m
         run_jobs(jobs, failures, write)
     finally:
         content = _published_content(entries, plan.out, failures)
-        files = write_sheet(plan.out / "published", _published_sheet(content), content)
+        files = write_page(plan.out / "published", _published_table(content), content)
     finish(jobs, failures, files, "train from one of them: MODEL.PRETRAINED", write)
 
 
@@ -162,8 +163,8 @@ def _published_content(
     return {"rows": rows}
 
 
-def _published_sheet(content: Mapping[str, Any]) -> Sheet:
-    """The sheet of `_published_content`."""
+def _published_table(content: Mapping[str, Any]) -> NotedTable:
+    """The table of `_published_content`."""
     rows, reasons, notes = [], dict[str, int](), []
     for row in content["rows"]:
         number = reasons.setdefault(row["reason"], len(reasons) + 1)
@@ -177,4 +178,4 @@ def _published_sheet(content: Mapping[str, Any]) -> Sheet:
         expected = "?" if row["expected"] is None else f"{row['expected']:+.1f}"
         rows.append([row["name"], row["published_by"], *figures, f"{expected} ({number})"])
     notes = [f"({number}) {reason}" for reason, number in reasons.items()] + notes
-    return Sheet("Published checkpoints, tested here", "", _HEADER, rows, _LEGEND, notes)
+    return NotedTable("Published checkpoints, tested here", "", _HEADER, rows, _LEGEND, notes)

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from psa_pose.config.skeleton import build_skeleton
-from psa_pose.dataset_tools.check_files import check_annotation_file, check_detection_file
+from psa_pose.dataset_tools.check_dataset import checked_files
 from psa_pose.errors import DataError, PsaPoseError
 from psa_pose.paper.complexity import Row, chosen_rows, read_rows
-from psa_pose.paper.format import markdown, table_sheet, write_sheet
+from psa_pose.paper.format import table_page, write_page
 from psa_pose.paper.jobs import Write, run_jobs
 from psa_pose.paper.plan import PUBLISHED_GPUS, TRAIN_PERSONS, Job, Plan, gpu_hours, row_job
 from psa_pose.paper.results import table_content
 from psa_pose.synthetic.dataset import generate
+from psa_pose.visualization.noted_table import as_markdown
 
 # Of a trial: no file to download, and a batch of two: BatchNorm needs more than one person.
 _SMOKE_KEYS = (
@@ -63,7 +63,7 @@ def reproduce_table(plan: Plan, options: Options, write: Write) -> None:
         run_jobs(jobs, failures, write, tidy=options.smoke)
     finally:
         content = table_content(title, shown, plan.out, plan.root, failures, options.smoke)
-        files = write_sheet(plan.out / f"table_{options.table}", table_sheet(content), content)
+        files = write_page(plan.out / f"table_{options.table}", table_page(content), content)
     compare = "tools/compare.py on the result lists in two rows' test folders says whether they differ"
     follow = "the same command without --smoke, on COCO" if options.smoke else compare
     finish(jobs, failures, files, follow, write)
@@ -113,7 +113,7 @@ def print_markdown(plan: Plan, options: Options, write: Write) -> None:
     """The table as it stands, as Markdown, and nothing else: nothing is run, no file is written."""
     title, shown, wanted = _rows_of(plan, options)
     rows = wanted if options.names else shown
-    write(markdown(table_sheet(table_content(title, rows, plan.out, plan.root, {}, options.smoke))))
+    write(as_markdown(table_page(table_content(title, rows, plan.out, plan.root, {}, options.smoke))))
 
 
 def finish(jobs: Sequence[Job], failures: Mapping[Path, str], files: str, follow: str, write: Write) -> None:
@@ -140,16 +140,8 @@ def check_data(cfg: CfgNode, train: bool, info: Callable[[str], object]) -> None
 
     Without a detection file only one of the two protocols could be told: DATASET.TEST_DETECTIONS '' accepts that.
     """
-    root, data, skeleton = Path(cfg.DATASET.ROOT).expanduser(), cfg.DATASET, build_skeleton(cfg)
     errors = []
-    splits = [(data.TRAIN_ANNOTATIONS, data.TRAIN_IMAGES)] if train else []
-    for persons, images in [*splits, (data.TEST_ANNOTATIONS, data.TEST_IMAGES)]:
-        findings, counts = check_annotation_file(root / persons, root / images, skeleton)
-        errors += [f"{root / persons}: {f.text}" for f in findings if f.level == "error"]
-        info(f"{root / persons}: {', '.join(counts)}")
-    if data.TEST_DETECTIONS:
-        path = root / data.TEST_DETECTIONS
-        findings, counts = check_detection_file(path, root / data.TEST_ANNOTATIONS)
+    for path, findings, counts in checked_files(cfg, train):
         errors += [f"{path}: {f.text}" for f in findings if f.level == "error"]
         info(f"{path}: {', '.join(counts)}")
     if errors:

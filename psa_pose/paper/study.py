@@ -75,12 +75,8 @@ def _job(study: Study, block: str, seed: int) -> Job:
 
 def _write_study(study: Study, jobs: Mapping[str, Sequence[Job]], write: Write) -> None:
     runs = {block: [_run(job) for job in of_block] for block, of_block in jobs.items()}
-    lists = {
-        block: [{e["protocol"]: result_list(job.folder, e) for e in _evaluations(job)} for job in of_block]
-        for block, of_block in jobs.items()
-    }
-    rows = _analyse(lists)
-    gates = {block: _mean_gates([run["gates"] for run in of_block]) for block, of_block in runs.items()}
+    rows = _analyse({block: [_result_lists(job) for job in of_block] for block, of_block in jobs.items()})
+    gates = {block: _mean([run["gates"] for run in of_block]) for block, of_block in runs.items()}
     header, *lines = _cells(rows)
     header.append("std of spatial gates")
     for line, spread in zip(lines, gates.values(), strict=True):
@@ -101,6 +97,10 @@ def _run(job: Job) -> dict[str, Any]:
     return {"config": dump_config(job.cfg), "ap": ap, "gates": _gate_deviations(job)}
 
 
+def _result_lists(job: Job) -> dict[str, Path]:
+    return {evaluation["protocol"]: result_list(job.folder, evaluation) for evaluation in _evaluations(job)}
+
+
 def _evaluations(job: Job) -> list[dict[str, Any]]:
     result = read_result(job.folder)
     assert result is not None, "the job is complete"
@@ -116,7 +116,7 @@ def _gate_deviations(job: Job) -> dict[str, float]:
     return gate_deviations(task, model, test_set.dataset, _GATE_PERSONS)
 
 
-def _mean_gates(seeds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def _mean(seeds: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: statistics.mean(gates[name] for gates in seeds) for name in seeds[0]}
 
 

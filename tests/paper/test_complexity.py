@@ -11,7 +11,7 @@ from psa_pose.config import load_config
 from psa_pose.config.names import config_names
 from psa_pose.errors import ConfigError
 from psa_pose.models.complexity import GI, Complexity, config_complexity
-from psa_pose.paper.complexity import complexity_row, format_rows, mismatches, read_rows, row_complexity
+from psa_pose.paper.complexity import Row, complexity_row, format_rows, mismatches, read_rows, row_complexity
 
 ROOT = Path(__file__).parents[2]
 
@@ -117,10 +117,8 @@ def test_psa_as_executed_costs_almost_nothing(rows):
 
 
 def test_mark_and_note():
-    right = complexity_row(
-        "a", Path("a.yaml"), Complexity(34_000_000, 20 * GI, 20 * GI), {"mPara": 34.0, "Flops": 20.0}
-    )
-    wrong = complexity_row("b", Path("b.yaml"), Complexity(34_060_000, 20 * GI, 20 * GI), {"mPara": 34.0}, "a reason")
+    right = complexity_row(Row("a", "a", {"mPara": 34.0, "Flops": 20.0}), Complexity(34_000_000, 20 * GI, 20 * GI))
+    wrong = complexity_row(Row("b", "b", {"mPara": 34.0}, "a reason"), Complexity(34_060_000, 20 * GI, 20 * GI))
     assert (mismatches(right), mismatches(wrong)) == ([], ["mPara"])
     text = format_rows([right, wrong])
     assert "34.0*" in text
