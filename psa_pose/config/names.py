@@ -39,10 +39,11 @@ def find_config(path: Path) -> Path:
     found = config_folder() / f"{name}.yaml"
     if found.is_file():
         return found
-    raise ConfigError(f"config {path} is neither a file nor the name of one; {_remedy(name)}")
+    raise ConfigError(f"config {path} is neither a file nor the name of one; {suggestion(name)}")
 
 
-def _remedy(name: str) -> str:
+def suggestion(name: str) -> str:
+    """The end of an error's sentence: the config that is meant by a wrong name, or where the names are listed."""
     valid = {known.rpartition("/")[2]: known for known in config_names()}
     stem = name.rpartition("/")[2]
     if stem in valid:
