@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from psa_pose.__main__ import main
 from psa_pose.config import load_config
 from psa_pose.config.names import config_names
 from psa_pose.errors import ConfigError
@@ -70,3 +71,8 @@ def test_a_network_of_shapes_alone_draws_no_weights():
     assert all(p.is_meta for p in model.parameters())
     shapes = {name: p.shape for name, p in model.named_parameters()}
     assert shapes == {name: p.shape for name, p in build_model(cfg).named_parameters()}
+
+
+def test_the_command_lists_what_a_word_chooses(capsys):
+    main(["configs", "dark_w32"])
+    assert "coco/dark/dark_w32_256x192  256x192  28.536" in capsys.readouterr().out
