@@ -44,6 +44,15 @@ SMOKE = {
     "bash scripts/quickstart.sh": Smoke(not_run=INSTALLS),
     "bash scripts/test.sh": Smoke(not_run=ITSELF),
     "bash scripts/test.sh -m slow -k flat": Smoke(not_run=ITSELF),
+    "bash scripts/test.sh -m slow": Smoke(not_run=ITSELF),
+    "python tools/compare.py A_results.json B_results.json": Smoke(
+        {"A_results.json": RESULTS.format("ground_truth"), "B_results.json": RESULTS.format("detector")},
+        "--resamples 20",
+    ),
+    "python tools/import_dataset.py LABELS --out data/mine": Smoke(
+        {"LABELS": "data/mine/annotations/person_keypoints_train2017.json", "data/mine": "output/imported"},
+        "--images data/mine/train2017",
+    ),
     "python tools/infer.py --checkpoint C picture.jpg folder 'more/*.png'": Smoke(
         {"C": TINY}, "--detector-weights weights.pth", slow=True
     ),

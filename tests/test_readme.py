@@ -24,6 +24,7 @@ from tests.scripts.mirror import NEEDED
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [
     REPOSITORY / "README.md",
+    REPOSITORY / "CONTRIBUTING.md",
     *sorted(page for room in ("configs", "data", "psa_pose") for page in REPOSITORY.glob(f"{room}/**/README.md")),
 ]
 # Where downloads and runs go: these need not be there.
