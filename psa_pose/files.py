@@ -48,11 +48,11 @@ def shipped_folder(name: str) -> Path:
 def read_json(path: Path, what: str) -> Any:
     """The content of a JSON file, or a DataError that names the file, the place and the remedy."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+        # Bytes: json then knows UTF-8 with or without a byte order mark, and UTF-16, by their first ones.
+        return json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(f"{what} {path} cannot be read: {error.strerror}; check DATASET.ROOT and the paths") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{what} {path} is not valid JSON ({error}); fetch or write it again") from None
 
 

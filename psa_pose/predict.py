@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.codecs import Codec
 from psa_pose.data.batch import Batch
 from psa_pose.device import autocast
@@ -38,15 +39,52 @@ class Normalization:
         return images.div_(255).sub_(self.mean).div_(self.std)
 
 
+class CropNetwork(nn.Module):
+    """Crops (N, H, W, 3) uint8 -> maps (N, C, h, w), whoever asks: the evaluation, an estimator, an exported graph.
+
+    model: normalised images (N, 3, H, W) -> maps. codec: what the maps are. flip: average with the mirrored crop.
+    flip_pairs: indices of the joints that change places in it. swap_channels: crops are RGB and the model's images
+    BGR. Nothing here keeps it from being traced.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        codec: Codec,
+        normalization: Normalization,
+        flip_pairs: Sequence[tuple[int, int]],
+        flip: bool,
+        swap_channels: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model, self.codec, self.normalization = model, codec, normalization
+        self.flip_pairs, self.flip, self.swap_channels = flip_pairs, flip, swap_channels
+
+    @classmethod
+    def of_spec(
+        cls, model: nn.Module, spec: ModelSpec, device: torch.device, flip: bool, channels_last: bool = False
+    ) -> CropNetwork:
+        """For RGB crops and a model on the device. channels_last: the memory format of the images."""
+        normalization = Normalization.of(spec.mean, spec.std, device, channels_last)
+        return cls(model, spec.make_codec(), normalization, spec.skeleton.flip_pairs, flip, spec.channel_order == "bgr")
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        images = self.images(crops)
+        maps = self.model(images)
+        if self.flip:
+            maps = (maps + self.codec.flip_back(self.model(images.flip(3)), self.flip_pairs)) / 2
+        return maps
+
+    def images(self, crops: torch.Tensor) -> torch.Tensor:
+        """What the model is shown of crops: (N, 3, H, W) float32 on its device."""
+        return self.normalization(crops.flip(3) if self.swap_channels else crops)
+
+
 @torch.inference_mode()
-def predict_heatmaps(
-    model: nn.Module, images: torch.Tensor, codec: Codec, flip_pairs: Sequence[tuple[int, int]], flip: bool
-) -> torch.Tensor:
-    """Images (B, 3, H, W) -> maps (B, C, h, w); with `flip`, the mean with those of the mirrored images, aligned."""
-    maps = model(images)
-    if flip:
-        maps = (maps + codec.flip_back(model(images.flip(3)), flip_pairs)) / 2
-    return maps
+def predict_heatmaps(network: CropNetwork, crops: torch.Tensor, precision: str = "fp32") -> torch.Tensor:
+    """Crops (N, H, W, 3) uint8 -> maps (N, C, h, w) float32, computed in "fp32", "bf16" or "fp16"."""
+    with autocast(precision, network.normalization.mean.device):
+        return network(crops).float()
 
 
 def crop_to_image(joints: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
@@ -70,13 +108,10 @@ def model_predictor(
     precision: str = "fp32",
 ) -> Predictor:
     """What the network sees; with `flip`, averaged with what it sees in the mirror. precision: TEST.PRECISION."""
-    model.eval()
+    network = CropNetwork(model, codec, normalization, skeleton.flip_pairs, flip).eval()
 
     def predict(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        images = normalization(batch.crops)
-        with autocast(precision, images.device):
-            maps = predict_heatmaps(model, images, codec, skeleton.flip_pairs, flip)
-        maps = maps.float()
+        maps = predict_heatmaps(network, batch.crops, precision)
         return *codec.decode(maps), maps
 
     return predict

@@ -31,11 +31,7 @@ FLOORS = (
 )
 # Within a floor, where one leans on its neighbour.
 NEIGHBOURS = {("device", "distributed"), ("run_log", "distributed"), ("codecs", "losses"), ("synthetic", "data")}
-NEIGHBOURS |= {
-    ("paper", "dataset_tools"),
-    ("export", "evaluation"),
-    ("inference", "export"),
-}
+NEIGHBOURS |= {("paper", "dataset_tools")}
 
 
 def imported_rooms(file: Path) -> set[str]:

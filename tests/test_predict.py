@@ -1,12 +1,18 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from psa_pose.checkpoints.spec import ExportSpec, ModelSpec
 from psa_pose.codecs import make_codec
+from psa_pose.export.graph import ExportGraph
 from psa_pose.geometry import crop_matrix, transform_points
-from psa_pose.predict import Normalization, crop_to_image, predict_heatmaps
+from psa_pose.inference.backends import TorchBackend
+from psa_pose.predict import CropNetwork, Normalization, crop_to_image, model_predictor, predict_heatmaps
 from psa_pose.skeleton import COCO
+from tests.export.small import small_config, small_network
 
 
 def test_normalization_is_by_channel_index():
@@ -46,7 +52,29 @@ def test_the_flip_test_of_a_perfect_network_changes_nothing(name, within):
     mirrored = joints[:, COCO.flip_order] * torch.tensor([-1.0, 1.0]) + torch.tensor([95.0, 0.0])
     visible = torch.ones(2, 17)
     seer = Seer(codec.encode(joints, visible)[0], codec.encode(mirrored, visible)[0])
-    images = torch.linspace(1, 0, 96).expand(2, 3, 128, 96)
-    found, scores = codec.decode(predict_heatmaps(seer, images, codec, COCO.flip_pairs, flip=True))
+    crops = torch.linspace(255, 0, 96).to(torch.uint8)[:, None].expand(2, 128, 96, 3)
+    normalization = Normalization.of((0.5,) * 3, (0.2,) * 3, torch.device("cpu"))
+    network = CropNetwork(seer, codec, normalization, COCO.flip_pairs, flip=True)
+    found, scores = codec.decode(predict_heatmaps(network, crops))
     assert (found - joints).abs().max() < within
     assert (scores > 0.05).all()
+
+
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+@pytest.mark.parametrize("codec", ["standard", "udp_offset"])
+def test_evaluation_estimator_and_exported_graph_are_one_network(order, codec):
+    words = ("CODEC.NAME", codec, "CODEC.SIGMA", 0, "MODEL.CHANNELS_LAST", False, "INPUT.CHANNEL_ORDER", order)
+    spec = ModelSpec.of_config(small_config("simple_baseline", *words))
+    model, cpu = small_network("simple_baseline", *words), torch.device("cpu")
+    crops = torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8)
+    normalization = Normalization.of(spec.mean, spec.std, cpu)
+    predictor = model_predictor(model, spec.make_codec(), normalization, spec.skeleton, flip=True)
+    shown = crops if order == "rgb" else crops.flip(3)
+    expected = [part.numpy() for part in predictor(SimpleNamespace(crops=shown))]
+    backend = TorchBackend(model, spec, cpu, flip=True, fold=False, channels_last=False)
+    with torch.no_grad():
+        graph = ExportGraph(model, ExportSpec(spec, keypoints=True, flip=True))(crops)
+        once = ExportGraph(model, ExportSpec(spec, keypoints=True, flip=False))(crops)
+    for found in (backend(crops.numpy(), True), [part.numpy() for part in graph]):
+        assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert not np.array_equal(once[-1].numpy(), expected[-1])

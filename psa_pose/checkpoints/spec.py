@@ -30,6 +30,9 @@ from psa_pose.skeleton import Skeleton, make_skeleton
 SPEC_KEY = "psa_pose"
 """Under which the JSON stands in an ONNX file's metadata, or as a file of a torch.export archive."""
 
+GRAPH_INPUT = "crops"
+"""What the input of an exported graph is called."""
+
 _EXPORT_FORMAT = 1
 _INPUT = ("SIZE", "PADDING", "CHANNEL_ORDER", "MEAN", "STD")
 
@@ -155,6 +158,11 @@ class ExportSpec:
     flip: bool
     quantized: str = "none"
 
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the graph's outputs, in order."""
+        return ["joints", "scores", "maps"] if self.keypoints else ["maps"]
+
     def to_json(self, versions: dict[str, str]) -> str:
         """The JSON that `of_json` reads back; versions: of the programs that made the file."""
         values = asdict(self)
@@ -176,7 +184,7 @@ class ExportSpec:
             raise CheckpointError(f"{foreign} ({type(error).__name__}: {str(error)[:80]})") from None
 
 
-def load_model(path: str | Path) -> tuple[nn.Module, ModelSpec]:
+def load_network(path: str | Path) -> tuple[nn.Module, ModelSpec]:
     """A checkpoint's network with its weights, on the CPU, for answering only; and what it says of it.
 
     Raises CheckpointError for an unfit file.

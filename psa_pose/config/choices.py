@@ -22,6 +22,7 @@ CHOICES: dict[str, tuple[str | int, ...]] = {
     "DEVICE": ("auto", "cpu", "cuda"),
     "DATASET.FORMAT": ("coco", "mpii"),
     "DATASET.ON_ERROR": ("raise", "skip"),
+    "DATASET.EXIF": ("auto", "ignore", "apply"),
     "INPUT.CHANNEL_ORDER": ("rgb", "bgr"),
     "MODEL.NAME": NETWORKS,
     "MODEL.DEPTH": (18, 34, 50, 101, 152),

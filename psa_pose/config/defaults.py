@@ -39,6 +39,11 @@ def default_config() -> Node:
     # The keypoints: "coco", "mpii", "annotations" (names and limbs from the categories of TEST_ANNOTATIONS, sigmas by
     # default), or the path of a YAML file that names them; the README says what stands in it.
     c.DATASET.SKELETON = "coco"
+    # Name or id of the persons' category; "" takes the one that has keypoints, whatever its id.
+    c.DATASET.CATEGORY = ""
+    # A camera's note (EXIF) which way up a photograph is: "auto" follows it where the annotations state the size of the
+    # upright picture; "ignore": pixels as stored, as published for COCO; "apply": always upright.
+    c.DATASET.EXIF = "auto"
     # "raise": an image or annotation that cannot be used ends the run; "skip": it is left out, counted and logged.
     c.DATASET.ON_ERROR = "raise"
 

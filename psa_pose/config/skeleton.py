@@ -23,7 +23,7 @@ def build_skeleton(cfg: CfgNode) -> Skeleton:
     if word in SKELETONS:
         return SKELETONS[word]
     if word == "annotations":
-        return read_category(root / cfg.DATASET.TEST_ANNOTATIONS)
+        return read_category(root / cfg.DATASET.TEST_ANNOTATIONS, cfg.DATASET.CATEGORY)
     if not word.endswith((".yaml", ".yml")):
         raise ConfigError(
             f"DATASET.SKELETON is {word!r}, which is no path of a .yaml file either; {closest(word, choices.SKELETONS)}"
@@ -46,17 +46,20 @@ def joints_of(cfg: CfgNode) -> int:
     return skeleton.num_joints
 
 
-def read_category(path: Path) -> Skeleton:
-    """Names and limbs of the one category with keypoints in a COCO annotation file; the rest by default."""
+def read_category(path: Path, category: str = "") -> Skeleton:
+    """Names and limbs of the one category with keypoints in a COCO annotation file; the rest by default.
+
+    category: its name or id, where several have keypoints.
+    """
     content = _read(path, "annotation file")
     listed = content.get("categories") if isinstance(content, dict) else None
-    found = [c for c in listed if isinstance(c, dict) and "keypoints" in c] if isinstance(listed, list) else []
-    if len(found) != 1:
+    found = keypoint_category(listed if isinstance(listed, list) else [], category, path)
+    if found is None or not found.get("keypoints"):
         raise DataError(
-            f"annotation file {path} has {len(found)} categories that name keypoints, which DATASET.SKELETON "
-            "'annotations' takes from it; name them in one category, or in a skeleton file"
+            f"annotation file {path} has no category that names keypoints, which DATASET.SKELETON 'annotations' takes "
+            "from it; name them in one category, or in a skeleton file"
         )
-    names, limbs = found[0]["keypoints"], found[0].get("skeleton", [])
+    names, limbs = found["keypoints"], found.get("skeleton", [])
     try:
         # COCO numbers the joints of its limbs from 1.
         pairs = [[dict(enumerate(names, start=1))[number] for number in limb] for limb in limbs]
@@ -64,14 +67,45 @@ def read_category(path: Path) -> Skeleton:
         raise DataError(
             f"annotation file {path}: the category's skeleton is not a list of joint numbers from 1"
         ) from None
-    values = {"name": str(found[0].get("name", path.stem)), "names": names, "limbs": pairs}
+    values = {"name": str(found.get("name", path.stem)), "names": names, "limbs": pairs}
     return make_skeleton(values, f"annotation file {path}")
+
+
+def keypoint_category(categories: list[Any], wanted: str, path: Path) -> dict[str, Any] | None:
+    """The category that DATASET.CATEGORY wants by name or id, or the one that names keypoints; None where none does.
+
+    categories: of the annotation file at `path`. Raises DataError for one of another form, for a wanted one that is not
+    there, and for several that name keypoints.
+    """
+    for category in categories:
+        if not isinstance(category, dict) or type(category.get("id")) is not int:
+            raise DataError(
+                f"annotation file {path}: category {category!r:.80} needs a whole number as id; write the file anew"
+            )
+    if wanted:
+        found = [c for c in categories if wanted in (str(c["id"]), c.get("name"))]
+        if not found:
+            names = [str(c.get("name", c["id"])) for c in categories]
+            raise DataError(
+                f"annotation file {path} has no category {wanted!r}, as DATASET.CATEGORY says; "
+                f"{closest(wanted, names or [''])}"
+            )
+    else:
+        found = [c for c in categories if c.get("keypoints")]
+    if len(found) > 1:
+        names = [f"{c['id']} ({c.get('name', 'without a name')})" for c in found]
+        raise DataError(
+            f"annotation file {path} has {len(found)} categories with keypoints: {', '.join(names)}; say which are the "
+            "persons with DATASET.CATEGORY"
+        )
+    return found[0] if found else None
 
 
 def _read(path: Path, what: str) -> Any:
     try:
-        text = path.read_text(encoding="utf-8")
-        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        # Bytes: a byte order mark, as some editors write it, is then no part of the text.
+        data = path.read_bytes()
+        return json.loads(data) if path.suffix == ".json" else yaml.safe_load(data)
     except OSError as error:
         reason = f"cannot be read: {error.strerror}; check DATASET.ROOT and DATASET.SKELETON"
     except (ValueError, RecursionError, yaml.YAMLError) as error:

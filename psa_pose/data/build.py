@@ -40,7 +40,7 @@ def build_train_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, info: Info) ->
     if cfg.DATASET.FORMAT == "mpii":
         _, persons, problems = read_mpii(source, skeleton)
     else:
-        persons, problems = ground_truth_persons(read_annotations(source, skeleton), skeleton)
+        persons, problems = ground_truth_persons(read_annotations(source, skeleton, cfg.DATASET.CATEGORY), skeleton)
     augmentation = Augmentation(
         scale=cfg.AUGMENT.SCALE,
         rotation=cfg.AUGMENT.ROTATION,
@@ -57,7 +57,12 @@ def build_test_sets(cfg: CfgNode, skeleton: Skeleton, grid: Grid, info: Info, bo
     """The test persons, once per box protocol that `boxes` ("ground_truth", "detector", "auto": both) asks for."""
     if cfg.DATASET.FORMAT == "mpii":
         return [_build_mpii_test_set(cfg, skeleton, grid, info)]
-    annotations = read_annotations(_path(cfg, cfg.DATASET.TEST_ANNOTATIONS), skeleton)
+    annotations = read_annotations(_path(cfg, cfg.DATASET.TEST_ANNOTATIONS), skeleton, cfg.DATASET.CATEGORY)
+    if any(person["id"] == 0 for person in annotations.content["annotations"]):
+        raise DataError(
+            f"annotation file {annotations.path}: an annotation has id 0, which COCO's evaluation takes for no match; "
+            "number them from 1"
+        )
     images = _path(cfg, cfg.DATASET.TEST_IMAGES)
     sets = []
     for protocol in ("ground_truth", "detector") if boxes == "auto" else (boxes,):

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.data.coco import Annotations, Persons, is_number
+from psa_pose.data.coco import Annotations, Persons
+from psa_pose.data.coco_form import is_number
 from psa_pose.errors import DataError
 from psa_pose.files import read_json
 from psa_pose.skeleton import Skeleton
@@ -58,6 +59,7 @@ def read_mpii(path: Path, skeleton: Skeleton) -> tuple[Annotations, Persons, lis
     persons = Persons(
         image_ids=np.arange(1, len(names) + 1),
         image_names=np.array([name.encode() for name in names]),
+        image_sizes=np.zeros((len(names), 2)),
         image=np.array([row_of[entry["image"]] for entry in content], np.int64),
         annotation_ids=np.arange(1, len(content) + 1),
         boxes=np.concatenate([low, np.stack([UNIT * scale] * 2, 1)], axis=1),

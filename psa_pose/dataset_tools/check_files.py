@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.data.coco import is_id, is_number
+from psa_pose.data.coco_form import is_id, is_number
 from psa_pose.errors import DataError
 from psa_pose.files import read_json
 from psa_pose.skeleton import Skeleton

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from psa_pose.config.skeleton import read_category
 from psa_pose.data.coco import Annotations, image_arrays, read_annotations, read_image_info
-from psa_pose.data.detections import PERSON
+from psa_pose.data.coco_form import PERSON_CATEGORY as PERSON
 from psa_pose.data.images import read_image
 from psa_pose.files import atomic_write, read_json
 from psa_pose.inference.detector import PersonDetector
@@ -54,7 +54,7 @@ def read_listed(path: Path, skeleton: Skeleton | None = None) -> Annotations:
 def detect_people(detector: BatchDetector, listed: Annotations, folder: Path, out: Path, batch: int = 1) -> int:
     """Write the detector's persons on all listed images as a COCO detection file; the answer is the number of boxes.
 
-    folder: of the images. The file is a list of {"image_id", "category_id": 1, "bbox": [x, y, w, h], "score"} in the
+    folder: of the images. The file is a list of {"image_id", "category_id", "bbox": [x, y, w, h], "score"} in the
     order of the images, boxes in image pixels, and is written whole or not at all. Raises DataError for an image that
     cannot be read.
     """
@@ -66,16 +66,18 @@ def detect_people(detector: BatchDetector, listed: Annotations, folder: Path, ou
             rows = range(start, min(start + batch, len(ids)))
             images = [read_image(folder / names[row].decode()) for row in rows]
             for row, (boxes, scores) in zip(rows, detector.batch(images), strict=True):
-                entries += detection_entries(int(ids[row]), boxes, scores)
+                entries += detection_entries(int(ids[row]), boxes, scores, listed.category)
             progress.update(len(rows))
     atomic_write(out, lambda file: file.write(json.dumps(entries).encode()))
     return len(entries)
 
 
-def detection_entries(image_id: int, boxes: np.ndarray, scores: np.ndarray) -> list[dict[str, Any]]:
+def detection_entries(
+    image_id: int, boxes: np.ndarray, scores: np.ndarray, category: int = PERSON
+) -> list[dict[str, Any]]:
     """The detections of one image, boxes (N, 4) in pixels to a hundredth, those that keep an area of it."""
     return [
-        {"image_id": image_id, "category_id": PERSON, "bbox": box, "score": score}
+        {"image_id": image_id, "category_id": category, "bbox": box, "score": score}
         for box, score in zip(boxes.round(2).tolist(), scores.round(6).tolist(), strict=True)
         if min(box[2:]) > 0
     ]

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from yacs.config import CfgNode
 
 from psa_pose.checkpoints import load_checkpoint
-from psa_pose.checkpoints.spec import ModelSpec, load_model
+from psa_pose.checkpoints.spec import ModelSpec, load_network
 from psa_pose.codecs import build_codec
 from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.batch import Batch
-from psa_pose.data.build import build_test_sets
+from psa_pose.data.build import build_test_sets, build_train_set
 from psa_pose.errors import ConfigError
 from psa_pose.evaluation.predict_set import evaluate
 from psa_pose.evaluation.result import Evaluation
-from psa_pose.export.calibrate import CALIBRATION, _rgb, calibration_crops
+from psa_pose.export.quantize import calibration_crops
 from psa_pose.export.write import FORMATS, Differences, check_request, export_checkpoint
 from psa_pose.inference.backends import Backend, OnnxBackend, TorchBackend
 from psa_pose.predict import Predictor
@@ -36,9 +37,16 @@ def run_export(
     cfg: of the data set whose training persons static quantization looks at; needed for that alone.
     """
     check_request(form, quantized, quantized == "static" and cfg is not None)
-    crops = calibration_crops(cfg, checkpoint, CALIBRATION) if cfg is not None and quantized == "static" else None
+    crops = _calibration(cfg, checkpoint) if cfg is not None and quantized == "static" else None
     path = out or checkpoint.with_suffix(FORMATS[form])
     return path, export_checkpoint(checkpoint, path, form, keypoints, flip, quantized, crops)
+
+
+def _calibration(cfg: CfgNode, checkpoint: Path) -> np.ndarray:
+    """Crops of training persons, as `calibration_crops`. Raises CheckpointError where the config is not of it."""
+    ModelSpec.of_config(cfg).check(load_checkpoint(checkpoint), checkpoint)
+    dataset = build_train_set(cfg, build_skeleton(cfg), build_codec(cfg).grid, print)
+    return calibration_crops(dataset, cfg.INPUT.CHANNEL_ORDER)
 
 
 def compare_ap(cfg: CfgNode, checkpoint: Path, exported: Path, flip: bool) -> dict[str, list[Evaluation]]:
@@ -51,23 +59,24 @@ def compare_ap(cfg: CfgNode, checkpoint: Path, exported: Path, flip: bool) -> di
     file = OnnxBackend(exported)
     if file.exported.flip != flip:
         raise ConfigError(f"{exported} was exported {'with' if file.exported.flip else 'without'} the flip test")
-    torch_network = TorchBackend(*load_model(checkpoint), torch.device("cpu"), flip)
+    torch_network = TorchBackend(*load_network(checkpoint), torch.device("cpu"), flip)
     sets = build_test_sets(cfg, skeleton, codec.grid, print, cfg.TEST.BOXES)
-    networks: dict[str, Backend] = {"PyTorch": torch_network, exported.name: file}
+    backends: dict[str, Backend] = {"PyTorch": torch_network, exported.name: file}
     return {
         name: [
-            evaluate(cfg, one, network_predictor(network, cfg.INPUT.CHANNEL_ORDER), skeleton, flip, print).evaluation
+            evaluate(cfg, one, _backend_predictor(backend, cfg.INPUT.CHANNEL_ORDER), skeleton, flip, print).evaluation
             for one in sets
         ]
-        for name, network in networks.items()
+        for name, backend in backends.items()
     }
 
 
-def network_predictor(network: Backend, channel_order: str) -> Predictor:
+def _backend_predictor(backend: Backend, channel_order: str) -> Predictor:
     """The estimator's network for the evaluation's batches, whose crops are in the model's channel order."""
 
     def predict(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        joints, scores, maps = network(_rgb(batch.crops.cpu().numpy(), channel_order), True)
+        crops = batch.crops if channel_order == "rgb" else batch.crops.flip(3)
+        joints, scores, maps = backend(crops.cpu().numpy(), True)
         assert maps is not None
         return torch.from_numpy(joints), torch.from_numpy(scores), torch.from_numpy(maps)
 

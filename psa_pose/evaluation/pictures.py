@@ -11,7 +11,7 @@ import torch
 from yacs.config import CfgNode
 
 from psa_pose.data.batch import Batch
-from psa_pose.data.coco import Annotations, Persons, image_arrays
+from psa_pose.data.coco import Annotations, Persons, image_arrays, image_sizes
 from psa_pose.data.dataset import CropDataset, Sample
 from psa_pose.geometry import Grid, transform_points
 from psa_pose.metrics.examples import Example
@@ -86,6 +86,7 @@ class PictureSource:
         persons = Persons(
             image_ids,
             names,
+            image_sizes(self.annotations),
             image=np.array([row_of[int(annotated.image_ids[i])] for i in image]),
             annotation_ids=ids,
             boxes=boxes,

@@ -150,7 +150,8 @@ def _score(
 ) -> tuple[Evaluation, list[dict[str, Any]]]:
     if test_set.heads is None:
         sigmas = np.array(skeleton.sigmas)
-        results = to_results(predictions, sigmas, cfg.TEST.KEYPOINT_SCORE, cfg.TEST.OKS_NMS)
+        category = test_set.annotations.category
+        results = to_results(predictions, sigmas, cfg.TEST.KEYPOINT_SCORE, cfg.TEST.OKS_NMS, category)
         stats = keypoint_ap(test_set.annotations.content, results, sigmas)
     else:
         results = mpii_results(predictions)

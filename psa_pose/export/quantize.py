@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.export.graph import INPUT
+from psa_pose.checkpoints.spec import GRAPH_INPUT
+from psa_pose.data.dataset import CropDataset
 
 QUANTIZED = ("none", "dynamic", "static")
-BATCH = 8
+
+CALIBRATION = 128
+"""Persons that static quantization looks at."""
 
 
 def quantize(model: Any, how: str, calibration: np.ndarray | None = None) -> Any:
@@ -31,7 +34,7 @@ def quantize(model: Any, how: str, calibration: np.ndarray | None = None) -> Any
         given, prepared, done = (Path(folder) / f"{name}.onnx" for name in ("given", "prepared", "done"))
         onnx.save(model, given)
         quant_pre_process(given, prepared, skip_symbolic_shape=True)
-        kept = beyond_features(onnx.load(prepared).graph)
+        kept = _beyond_features(onnx.load(prepared).graph)
         if how == "dynamic":
             quantization.quantize_dynamic(prepared, done, ["Conv"], per_channel=True, nodes_to_exclude=kept)
         else:
@@ -43,7 +46,17 @@ def quantize(model: Any, how: str, calibration: np.ndarray | None = None) -> Any
         return onnx.load(done)
 
 
-def beyond_features(graph: Any) -> list[str]:
+def calibration_crops(dataset: CropDataset, channel_order: str, count: int = CALIBRATION) -> np.ndarray:
+    """Crops (N, H, W, 3) uint8 RGB of up to `count` persons of a data set, spread over it, augmented as it does.
+
+    channel_order: of the data set's crops.
+    """
+    rows = np.unique(np.linspace(0, len(dataset) - 1, count).astype(int))
+    crops = np.stack([dataset[0, int(row)].crop for row in rows])
+    return crops if channel_order == "rgb" else np.ascontiguousarray(crops[..., ::-1])
+
+
+def _beyond_features(graph: Any) -> list[str]:
     """Names of the nodes that lead to no other convolution: the one that makes the maps, and all that follows it.
 
     256 steps are enough for a feature, but not for the maps, whose slopes say where between two pixels a joint lies.
@@ -66,10 +79,10 @@ def _reader(crops: np.ndarray) -> Any:
 
     class Batches(CalibrationDataReader):
         def __init__(self) -> None:
-            self.left: Iterator[np.ndarray] = iter(np.array_split(crops, -(-len(crops) // BATCH)))
+            self.left: Iterator[np.ndarray] = iter(np.array_split(crops, -(-len(crops) // 8)))
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             batch = next(self.left, None)
-            return None if batch is None else {INPUT: batch}
+            return None if batch is None else {GRAPH_INPUT: batch}
 
     return Batches()

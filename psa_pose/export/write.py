@@ -14,14 +14,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from psa_pose.checkpoints.spec import SPEC_KEY, ExportSpec, load_model
+from psa_pose.checkpoints.spec import GRAPH_INPUT, SPEC_KEY, ExportSpec, load_network
 from psa_pose.codecs import Codec
 from psa_pose.errors import CheckpointError, ConfigError
-from psa_pose.export.graph import INPUT, CropNetwork, output_names, trace
+from psa_pose.export.graph import ExportGraph, trace
 from psa_pose.export.quantize import QUANTIZED, quantize
 from psa_pose.files import atomic_write
 from psa_pose.models.fold import fold_batchnorm
+from psa_pose.predict import CropNetwork
 
 FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
 
@@ -53,17 +55,17 @@ def export_checkpoint(
 ) -> Differences:
     """Write a checkpoint's network as an ONNX file or a torch.export archive, by `form`: a key of FORMATS.
 
-    The graph takes RGB crops (N, H, W, 3) uint8, any N from 1 on; see `CropNetwork` for its outputs and for keypoints
+    The graph takes RGB crops (N, H, W, 3) uint8, any N from 1 on; see `ExportGraph` for its outputs and for keypoints
     and flip. quantized: a value of QUANTIZED; "static" needs calibration, such crops (N, H, W, 3). ONNX only.
     Raises ConfigError for what cannot be combined or is not installed, CheckpointError for an unfit checkpoint, and
     where the file's answers are not PyTorch's; then `out` is left as it was. Quantized maps may differ as they will.
     """
     check_request(form, quantized, calibration is not None)
-    model, spec = load_model(checkpoint)
-    network = CropNetwork(fold_batchnorm(model), spec, flip, keypoints)
-    exported = ExportSpec(spec, keypoints, flip, quantized)
-    data, run = onnx_file(network, exported, calibration) if form == "onnx" else archive(network, exported)
-    found = compare(run, CropNetwork(model, spec, flip, False), keypoints)
+    model, network = load_network(checkpoint)
+    spec = ExportSpec(network, keypoints, flip, quantized)
+    graph = ExportGraph(fold_batchnorm(model), spec)
+    data, run = onnx_file(graph, calibration) if form == "onnx" else archive(graph)
+    found = compare(run, model, spec)
     wrong = found.maps > MAP_TOLERANCE or (found.joints or 0) > JOINT_TOLERANCE
     # A NaN is above nothing.
     if not np.isfinite(found.maps) or (wrong and quantized == "none"):
@@ -93,9 +95,10 @@ def check_request(form: str, quantized: str, calibrated: bool) -> None:
             ) from None
 
 
-def compare(run: Runner, network: CropNetwork, keypoints: bool) -> Differences:
-    """A file's answers against PyTorch's `network` (not folded, without decoding) for batches of 1, 2 and 5 crops."""
-    width, height = network.size
+def compare(run: Runner, model: nn.Module, spec: ExportSpec) -> Differences:
+    """A file's answers against PyTorch's of a model that is not folded, for batches of 1, 2 and 5 crops."""
+    network = CropNetwork.of_spec(model, spec.network, torch.device("cpu"), spec.flip)
+    width, height = spec.network.input_size
     generator = np.random.default_rng(0)
     worst, largest, joints = 0.0, 1.0, 0.0
     for count in (1, 2, 5):
@@ -106,9 +109,9 @@ def compare(run: Runner, network: CropNetwork, keypoints: bool) -> Differences:
         maps = answers[-1]
         largest = max(largest, float(np.abs(expected).max()))
         worst = float(np.maximum(worst, np.abs(maps - expected).max()))
-        if keypoints:
+        if spec.keypoints:
             joints = max(joints, decoding_difference(answers, network.codec))
-    return Differences(worst / largest, largest, joints if keypoints else None)
+    return Differences(worst / largest, largest, joints if spec.keypoints else None)
 
 
 def decoding_difference(answers: list[np.ndarray], codec: Codec) -> float:
@@ -126,12 +129,12 @@ def decoding_difference(answers: list[np.ndarray], codec: Codec) -> float:
     return float(max((np.abs(joints - expected) / np.maximum(way, 1)).max(), np.abs(scores - certainty).max()))
 
 
-def archive(network: CropNetwork, exported: ExportSpec) -> tuple[bytes, Runner]:
+def archive(graph: ExportGraph) -> tuple[bytes, Runner]:
     """A torch.export archive's bytes, and what runs them: read back only because they were made here, it unpickles."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.export.save(trace(network), buffer, extra_files={f"{SPEC_KEY}.json": exported.to_json(_versions())})
+        torch.export.save(trace(graph), buffer, extra_files={f"{SPEC_KEY}.json": graph.spec.to_json(_versions())})
         data = buffer.getvalue()
         called = torch.export.load(io.BytesIO(data)).module()
 
@@ -143,25 +146,23 @@ def archive(network: CropNetwork, exported: ExportSpec) -> tuple[bytes, Runner]:
     return data, run
 
 
-def onnx_file(
-    network: CropNetwork, exported: ExportSpec, calibration: np.ndarray | None = None
-) -> tuple[bytes, Runner]:
+def onnx_file(graph: ExportGraph, calibration: np.ndarray | None = None) -> tuple[bytes, Runner]:
     """An ONNX file's bytes, and what runs them."""
     import onnx
     import onnxruntime
 
-    names = output_names(exported.keypoints)
+    names = graph.spec.outputs
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program: Any = torch.onnx.export(
-            trace(network), (), input_names=[INPUT], output_names=names, dynamo=True, verbose=False
+            trace(graph), (), input_names=[GRAPH_INPUT], output_names=names, dynamo=True, verbose=False
         )
-    model = quantize(program.model_proto, exported.quantized, calibration)
-    onnx.helper.set_model_props(model, {SPEC_KEY: exported.to_json(_versions() | {"onnx": onnx.__version__})})
+    model = quantize(program.model_proto, graph.spec.quantized, calibration)
+    onnx.helper.set_model_props(model, {SPEC_KEY: graph.spec.to_json(_versions() | {"onnx": onnx.__version__})})
     onnx.checker.check_model(model)
     data = model.SerializeToString()
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    return data, lambda crops: session.run(names, {INPUT: crops})
+    return data, lambda crops: session.run(names, {GRAPH_INPUT: crops})
 
 
 def _versions() -> dict[str, str]:

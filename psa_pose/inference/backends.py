@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,13 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from psa_pose.checkpoints.spec import SPEC_KEY, ExportSpec, ModelSpec
+from psa_pose.checkpoints.spec import GRAPH_INPUT, SPEC_KEY, ExportSpec, ModelSpec
 from psa_pose.codecs import Codec
+from psa_pose.device import DTYPES, autocast
 from psa_pose.errors import CheckpointError, ConfigError
-from psa_pose.export.graph import INPUT, output_names
 from psa_pose.models.fold import fold_batchnorm
 from psa_pose.models.gates import Gates, collect_gates
-from psa_pose.predict import Normalization, predict_heatmaps
+from psa_pose.predict import CropNetwork, predict_heatmaps
 
 Answer = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 
@@ -44,7 +43,7 @@ class TorchBackend:
     """A network in PyTorch, prepared for answering only.
 
     model: it is put on the device and changed. spec: of its checkpoint. flip: average with the mirrored crop.
-    dtype: what convolutions and products are computed in. fold: see `psa_pose.export.fold`. channels_last: the memory
+    dtype: what convolutions and products are computed in. fold: see `psa_pose.models.fold`. channels_last: the memory
     format. compile: hand it to torch.compile, which takes minutes at the first call.
     """
 
@@ -60,51 +59,38 @@ class TorchBackend:
         compile: bool = False,
     ) -> None:
         self.spec, self.device = spec, device
-        self._flip, self._dtype = flip, dtype
-        self._codec: Codec = spec.make_codec()
-        self._pairs = spec.skeleton.flip_pairs
-        self._normalization = Normalization.of(spec.mean, spec.std, device, channels_last)
+        self._precision = {dtype: name for name, dtype in DTYPES.items()}.get(dtype, "fp32")
         model = fold_batchnorm(model) if fold else model.eval().requires_grad_(False)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self._model = model.to(device).to(memory_format=memory_format)
         if dtype != torch.float32:
-            cast_products(self._model, dtype)
-        self._called: Any = torch.compile(self._model, dynamic=True) if compile else self._model
+            _cast_products(self._model, dtype)
+        called: Any = torch.compile(self._model, dynamic=True) if compile else self._model
+        self._network = CropNetwork.of_spec(called, spec, device, flip, channels_last).eval()
 
     def __call__(self, crops: np.ndarray, heatmaps: bool) -> Answer:
         maps = self.maps(crops)
         joints, scores = self.decode(maps)
         return joints, scores, maps.cpu().numpy() if heatmaps else None
 
-    @torch.inference_mode()
     def maps(self, crops: np.ndarray) -> torch.Tensor:
         """The first half of a call: maps (N, C, h, w) float32, on the device."""
-        images = self._images(crops)
-        with self._context():
-            maps = predict_heatmaps(self._called, images, self._codec, self._pairs, self._flip)
-        return maps.float()
+        return predict_heatmaps(self._network, torch.from_numpy(crops), self._precision)
 
     @torch.inference_mode()
     def decode(self, maps: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """The second half: joints (N, K, 2) crop pixels and scores (N, K)."""
-        joints, scores = self._codec.decode(maps)
+        joints, scores = self._network.codec.decode(maps)
         return joints.cpu().numpy(), scores.cpu().numpy()
 
     def gates(self, crops: np.ndarray) -> dict[str, Gates]:
         # The hooks are put on a copy that shares the weights, so that other threads do not meet them.
         shared = {id(t): t for t in itertools.chain(self._model.parameters(), self._model.buffers())}
-        with self._context():
-            return collect_gates(copy.deepcopy(self._model, shared), self._images(crops))
-
-    def _images(self, crops: np.ndarray) -> torch.Tensor:
-        ordered = crops if self.spec.channel_order == "rgb" else np.ascontiguousarray(crops[..., ::-1])
-        return self._normalization(torch.from_numpy(ordered))
-
-    def _context(self) -> AbstractContextManager:
-        return nullcontext() if self._dtype == torch.float32 else torch.autocast(self.device.type, self._dtype)
+        with autocast(self._precision, self.device):
+            return collect_gates(copy.deepcopy(self._model, shared), self._network.images(torch.from_numpy(crops)))
 
 
-def cast_products(model: nn.Module, dtype: torch.dtype) -> None:
+def _cast_products(model: nn.Module, dtype: torch.dtype) -> None:
     """Give the layers that autocast computes in `dtype` their weights in it, which it would convert at every call."""
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
@@ -123,25 +109,25 @@ class OnnxBackend:
     def __init__(
         self, path: str | Path, providers: Sequence[str] = ("CPUExecutionProvider",), threads: int = 0
     ) -> None:
-        self._session = open_session(_read(path), path, providers, threads)
+        self._session = _open_session(_read(path), path, providers, threads)
         self.exported = _stated(self._session, path)
         self.spec = self.exported.network
         self._codec: Codec = self.spec.make_codec()
 
     def __call__(self, crops: np.ndarray, heatmaps: bool) -> Answer:
         if not self.exported.keypoints:
-            maps = self._session.run(["maps"], {INPUT: crops})[0]
+            maps = self._session.run(["maps"], {GRAPH_INPUT: crops})[0]
             joints, scores = (answer.numpy() for answer in self._codec.decode(torch.from_numpy(maps)))
             return joints, scores, maps if heatmaps else None
-        names = output_names(True)[: 3 if heatmaps else 2]
-        joints, scores, *rest = self._session.run(names, {INPUT: crops})
+        names = self.exported.outputs[: 3 if heatmaps else 2]
+        joints, scores, *rest = self._session.run(names, {GRAPH_INPUT: crops})
         return joints, scores, rest[0] if rest else None
 
     def gates(self, crops: np.ndarray) -> dict[str, Gates]:
         raise ConfigError("an exported file does not show its gates; use PoseEstimator.from_checkpoint")
 
 
-def open_session(data: bytes, source: object, providers: Sequence[str], threads: int = 0) -> Any:
+def _open_session(data: bytes, source: object, providers: Sequence[str], threads: int = 0) -> Any:
     """An ONNX Runtime session of a file's bytes. Threads sleep while they wait, as the tools ask of torch's."""
     try:
         import onnxruntime
@@ -181,6 +167,6 @@ def _stated(session: Any, path: str | Path) -> ExportSpec:
     width, height = exported.network.input_size
     inputs = [(one.name, one.shape[1:], one.type) for one in session.get_inputs()]
     outputs = [one.name for one in session.get_outputs()]
-    if inputs != [(INPUT, [height, width, 3], "tensor(uint8)")] or outputs != output_names(exported.keypoints):
+    if inputs != [(GRAPH_INPUT, [height, width, 3], "tensor(uint8)")] or outputs != exported.outputs:
         raise CheckpointError(f"the graph in {path} is not what the file says it is; export the checkpoint again")
     return exported

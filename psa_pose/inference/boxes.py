@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.data.coco import is_number
-from psa_pose.data.detections import PERSON
+from psa_pose.data.coco_form import PERSON_CATEGORY as PERSON
+from psa_pose.data.coco_form import is_number
 from psa_pose.errors import DataError
 from psa_pose.files import read_json
 

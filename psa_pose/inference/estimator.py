@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from psa_pose.checkpoints.spec import load_model
+from psa_pose.checkpoints.spec import load_network
 from psa_pose.errors import DataError
 from psa_pose.inference.backends import Backend, OnnxBackend, TorchBackend
 from psa_pose.inference.inputs import as_pixels, check_boxes, check_dtype, check_scores, choose_device
@@ -64,7 +64,7 @@ class PoseEstimator:
         network was trained with. compile: torch.compile, with whatever it needs; the first calls take minutes.
         Raises CheckpointError for an unfit file, ConfigError for what the device cannot do.
         """
-        model, spec = load_model(path)
+        model, spec = load_network(path)
         where = choose_device(device)
         check_dtype(dtype, where)
         last = channels_last if channels_last is not None else spec.channels_last or where.type == "cpu"

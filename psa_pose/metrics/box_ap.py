@@ -14,7 +14,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from psa_pose.data.coco import Annotations, image_arrays
-from psa_pose.data.detections import PERSON, detected_persons
+from psa_pose.data.coco_form import PERSON_CATEGORY as PERSON
+from psa_pose.data.detections import detected_persons
 from psa_pose.errors import DataError
 from psa_pose.skeleton import COCO as COCO_SKELETON
 from psa_pose.tables import format_columns
@@ -40,7 +41,7 @@ def person_ap(listed: Annotations, detections: Path) -> PersonAP:
     Every listed image counts, those without persons too. Raises DataError for a file of another form or split, and
     where nobody is annotated.
     """
-    truth = [a for a in listed.content["annotations"] if a.get("category_id", PERSON) == PERSON]
+    truth = listed.content["annotations"]
     if not any(not a["iscrowd"] for a in truth):
         raise DataError(
             f"{listed.path} has no annotated person: there is no AP; give annotations of a split with persons"

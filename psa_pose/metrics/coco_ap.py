@@ -37,11 +37,12 @@ class Predictions:
 
 
 def to_results(
-    predictions: Predictions, sigmas: np.ndarray, keypoint_threshold: float, nms_threshold: float
+    predictions: Predictions, sigmas: np.ndarray, keypoint_threshold: float, nms_threshold: float, category: int = 1
 ) -> list[dict[str, Any]]:
     """Rescore, suppress double detections image by image, and list the rest in COCO's keypoint result format.
 
     By image id, best score first; coordinates and keypoint scores rounded (PIXEL_DECIMALS, SCORE_DECIMALS).
+    category: id of the annotated persons.
     """
     scores = instance_scores(predictions.box_scores, predictions.keypoint_scores, keypoint_threshold)
     kept = oks_nms(predictions.joints, scores, predictions.areas, sigmas, nms_threshold, images=predictions.image_ids)
@@ -49,7 +50,7 @@ def to_results(
     certainty = predictions.keypoint_scores[kept].round(SCORE_DECIMALS)
     keypoints = np.concatenate([joints, certainty[..., None]], axis=2).reshape(len(kept), 3 * joints.shape[1])
     rows = zip(predictions.image_ids[kept].tolist(), keypoints.tolist(), scores[kept].tolist(), strict=True)
-    return [{"image_id": i, "category_id": 1, "keypoints": k, "score": s} for i, k, s in rows]
+    return [{"image_id": i, "category_id": category, "keypoints": k, "score": s} for i, k, s in rows]
 
 
 def match_results(truth: dict[str, Any], results: Sequence[dict[str, Any]], sigmas: np.ndarray) -> Matches:

@@ -95,7 +95,7 @@ def found_persons(results: Sequence[dict[str, Any]], annotated: GroundTruth) -> 
     if strangers:
         raise DataError(
             f"results are of category {min(strangers, key=str)}, annotations of category {annotated.category}; "
-            "they must be the same, and 1 is what this project writes"
+            "they must be the same: write the annotations' into the results"
         )
     if not (np.isfinite(keypoints).all() and np.isfinite(scores).all()):
         raise DataError("a result's keypoints or score are not finite; a network that diverged cannot be scored")

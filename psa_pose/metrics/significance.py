@@ -42,7 +42,7 @@ def bootstrap(matches: Matches, resamples: int = 1000, seed: int = 0) -> np.ndar
         np.bincount(matches.annotated.image[matches.counted[a]], minlength=M).astype(np.float32) for a in range(A)
     ]
     parts = [(a, t, *_steps(matches, a, t)) for a in range(A) for t in range(T) if wanted[a].any()]
-    for rows, weights in _draws(M, resamples, seed):
+    for rows, weights in draw_images(M, resamples, seed):
         for a, t, hits, found in parts:
             persons = wanted[a] @ weights
             answer = _weighted(hits @ weights, found @ weights, persons)
@@ -50,7 +50,7 @@ def bootstrap(matches: Matches, resamples: int = 1000, seed: int = 0) -> np.ndar
     return _statistics(precision, recall)
 
 
-def _draws(images: int, resamples: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
+def draw_images(images: int, resamples: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
     """Slices of the resamples, and how often each image is drawn in them: (images, n) float32."""
     rng = np.random.default_rng(seed)
     for start in range(0, resamples, CHUNK):
@@ -105,7 +105,8 @@ def _statistics(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
 
 def intervals(stats: dict[str, float], samples: np.ndarray) -> dict[str, Estimate]:
     """The 95 % interval of every defined statistic; samples: of `bootstrap`."""
-    return {name: _estimate(stats[name], samples[:, i]) for i, name in enumerate(STATS) if stats[name] >= 0}
+    defined = {name: column[column >= 0] for name, column in zip(STATS, samples.T, strict=True)}
+    return {name: estimate(stats[name], defined[name]) for name in STATS if stats[name] >= 0}
 
 
 def differences(
@@ -119,12 +120,12 @@ def differences(
         if first[name] >= 0 and second[name] >= 0:
             defined = (samples_first[:, i] >= 0) & (samples_second[:, i] >= 0)
             moved = (samples_second - samples_first)[defined, i]
-            answer[name] = _estimate(second[name] - first[name], moved, paired=True)
+            answer[name] = estimate(second[name] - first[name], moved, paired=True)
     return answer
 
 
-def _estimate(value: float, samples: np.ndarray, paired: bool = False) -> Estimate:
-    samples = samples if paired else samples[samples >= 0]
+def estimate(value: float, samples: np.ndarray, paired: bool = False) -> Estimate:
+    """A statistic with the interval that its resamples (n,) show; paired: it is a difference, with a p-value."""
     if not len(samples):
         return Estimate(value, value, value)
     low, high = np.percentile(samples, [2.5, 97.5])

@@ -9,7 +9,7 @@ import pytest
 
 from psa_pose import PoseEstimator
 from psa_pose.checkpoints import load_checkpoint
-from psa_pose.checkpoints.spec import ModelSpec, load_model
+from psa_pose.checkpoints.spec import ModelSpec, load_network
 from psa_pose.evaluation.test import run_test
 from psa_pose.skeleton import COCO
 from psa_pose.tasks import build_task
@@ -47,8 +47,8 @@ def test_an_old_file_answers_as_it_did(name, tmp_path):
 
 def test_an_old_checkpoint_says_what_it_did(tiny_config, tmp_path):
     cfg = tiny_config(*CONFIG)
-    stated = load_model(unpacked("last.pt", tmp_path))[1]
-    assert stated == load_model(unpacked("final.safetensors", tmp_path))[1] == ModelSpec.of_config(cfg)
+    stated = load_network(unpacked("last.pt", tmp_path))[1]
+    assert stated == load_network(unpacked("final.safetensors", tmp_path))[1] == ModelSpec.of_config(cfg)
     assert (stated.skeleton, stated.input_size, stated.oks_nms) == (COCO, (64, 64), cfg.TEST.OKS_NMS)
 
 

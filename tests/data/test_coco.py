@@ -28,7 +28,7 @@ def persons_of(path):
 def test_selection_leaves_out_crowds_and_persons_without_keypoints(tmp_path):
     path = tmp_path / "a.json"
     nothing = [0, 0, 0] * 17
-    write(path, [annotation(1), annotation(2, iscrowd=1), annotation(3, keypoints=nothing)])
+    write(path, [annotation(1), annotation(2, iscrowd=1), annotation(3, keypoints=nothing, num_keypoints=0)])
     persons, problems = persons_of(path)
     assert persons.annotation_ids.tolist() == [1]
     assert not problems
@@ -75,7 +75,7 @@ def test_a_broken_file_is_named(tmp_path, text, says):
     [
         ({"keypoints": [0] * 15}, "annotation 9 has 15 keypoint numbers; 17 keypoints"),
         ({"image_id": 5}, "belongs to image 5"),
-        ({"bbox": [1, 2, 3]}, "bbox (4 numbers)"),
+        ({"bbox": [1, 2, 3]}, "a bbox that is not a list of x, y, width and height"),
         ({"bbox": [1, 2, 3, float("nan")]}, "finite"),
         ({"bbox": [1, 2, 3, "4"]}, "finite"),
     ],

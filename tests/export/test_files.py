@@ -11,10 +11,10 @@ from torch import nn
 
 import psa_pose
 from psa_pose.attention import ATTENTIONS
-from psa_pose.checkpoints.spec import SPEC_KEY, ExportSpec, ModelSpec, load_model
+from psa_pose.checkpoints.spec import SPEC_KEY, ExportSpec, ModelSpec, load_network
 from psa_pose.errors import CheckpointError, ConfigError, PsaPoseError
 from psa_pose.export import write
-from psa_pose.export.graph import CropNetwork, trace
+from psa_pose.export.graph import ExportGraph, trace
 from psa_pose.export.write import export_checkpoint
 from psa_pose.inference.backends import OnnxBackend, TorchBackend
 from psa_pose.models import hrnet
@@ -66,7 +66,7 @@ def test_keypoints_of_the_graph_are_those_of_the_codec(codec, form):
     torch.manual_seed(0)
     model = Plain(17 * spec.make_codec().channels_per_joint)
     make = write.onnx_file if form == "onnx" else write.archive
-    _, run = make(CropNetwork(model, spec, True, True), ExportSpec(spec, True, True))
+    _, run = make(ExportGraph(model, ExportSpec(spec, True, True)))
     network = TorchBackend(model, spec, torch.device("cpu"), flip=True, fold=False)
     for count in (1, 4):
         crops = some_crops(count)
@@ -102,8 +102,8 @@ def test_every_network_with_every_attention(monkeypatch, backbone, attention):
     model, spec = small_network(*words), ModelSpec.of_config(cfg)
     crops = some_crops(3)
     with torch.no_grad():
-        expected = CropNetwork(model, spec, False, False)(torch.from_numpy(crops)).numpy()
-    program = trace(CropNetwork(fold_batchnorm(model), spec, False, False))
+        expected = ExportGraph(model, ExportSpec(spec, False, False))(torch.from_numpy(crops)).numpy()
+    program = trace(ExportGraph(fold_batchnorm(model), ExportSpec(spec, False, False)))
     data = torch.onnx.export(program, (), input_names=["crops"], output_names=["maps"], dynamo=True, verbose=False)
     session = onnxruntime.InferenceSession(data.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
     tolerance = 1e-4 * max(1.0, np.abs(expected).max())
@@ -160,7 +160,7 @@ def test_what_is_no_exported_file_is_refused(exported, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("change", [{"facts": None}, {"facts": {"padding": "1"}}, {"facts": {"std": [0, 1, 1]}}, []])
 def test_a_text_that_is_no_statement_is_refused(exported, change):
-    _, spec = load_model(exported[0])
+    _, spec = load_network(exported[0])
     good = json.loads(write.ExportSpec(spec, False, False).to_json({}))
     assert ExportSpec.of_json(json.dumps(good), "x").network == spec
     inner = change.get("facts") if isinstance(change, dict) else None

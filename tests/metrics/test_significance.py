@@ -6,7 +6,7 @@ import pytest
 from psa_pose.metrics.accumulate import STATS
 from psa_pose.metrics.coco_ap import keypoint_ap, match_results
 from psa_pose.metrics.pycocotools_check import pycocotools_ap
-from psa_pose.metrics.significance import _draws, bootstrap, differences, intervals
+from psa_pose.metrics.significance import bootstrap, differences, draw_images, intervals
 from psa_pose.skeleton import COCO
 from tests.metrics.cases import adversarial_case
 
@@ -38,7 +38,7 @@ def test_a_resample_is_the_evaluation_of_the_drawn_images(seed):
     truth, results = adversarial_case(seed)
     results = distinct_scores(results, seed)
     samples = bootstrap(match_results(truth, results, SIGMAS), 6, seed=3)
-    weights = np.concatenate([w for _, w in _draws(len(truth["images"]), 6, 3)], axis=1).T
+    weights = np.concatenate([w for _, w in draw_images(len(truth["images"]), 6, 3)], axis=1).T
     assert (weights.sum(1) == len(truth["images"])).all()
     for drawn, sample in zip(weights, samples, strict=True):
         expected = pycocotools_ap(*resampled(truth, results, drawn), SIGMAS)

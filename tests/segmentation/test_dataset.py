@@ -135,6 +135,8 @@ def test_image_and_label_show_the_same_place(voc):
 
 
 def test_samples_depend_on_seed_epoch_and_row_alone(voc):
+    assert make_dataset(voc).ids.tolist() == list(NAMES)
+    assert make_dataset(voc).groups.tolist() == list(range(9))
     dataset = make_dataset(voc, places=find_places(voc_pictures(voc, "train"), READER))
     keys = [(0, 1), (1, 1), (0, 2)]
     first, again = make_segmentation_batch(dataset, keys), make_segmentation_batch(dataset, keys[::-1])

@@ -87,7 +87,8 @@ def cut(source: np.ndarray, view: CropView, out: np.ndarray, padding: int | np.n
     if (left, top, right, bottom) == (0, 0, width, height):
         cv2.resize(source[y0:y1, x0:x1], (width, height), dst=out, interpolation=method)
     else:
-        out[...] = padding
+        # Row by row: NumPy writes three bytes at a time where it is given one pixel.
+        out[...] = np.full_like(out[:1], padding)
         if right > left and bottom > top:
             size = (right - left, bottom - top)
             out[top:bottom, left:right] = cv2.resize(source[y0:y1, x0:x1], size, interpolation=method)

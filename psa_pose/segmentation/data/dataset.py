@@ -83,6 +83,16 @@ class SegmentationDataset(Dataset):
     def __len__(self) -> int:
         return len(self.pictures)
 
+    @property
+    def ids(self) -> np.ndarray:
+        """(N,) names of the pictures."""
+        return np.array(self.pictures.names)
+
+    @property
+    def groups(self) -> np.ndarray:
+        """(N,): every picture is its own."""
+        return np.arange(len(self))
+
     def read(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Image (H, W, 3) and label (H, W) of a row, uint8; without labels, all is ignored. Raises DataError."""
         image = read_image(self.pictures.images[row], self.channel_order)

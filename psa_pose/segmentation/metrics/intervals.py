@@ -7,11 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from psa_pose.errors import DataError
-from psa_pose.metrics.significance import Estimate
+from psa_pose.metrics.significance import Estimate, draw_images, estimate
 from psa_pose.segmentation.metrics.confusion import STATS, summary
-
-# Resamples whose counts are held at once.
-CHUNK = 64
 
 
 def bootstrap(counts: np.ndarray, resamples: int = 1000, seed: int = 0) -> np.ndarray:
@@ -22,15 +19,10 @@ def bootstrap(counts: np.ndarray, resamples: int = 1000, seed: int = 0) -> np.nd
     """
     if not len(counts):
         raise DataError("there is no image to draw from; evaluate on at least one")
-    rng, images = np.random.default_rng(seed), len(counts)
-    flat = counts.reshape(images, -1).astype(float)
-    parts = []
-    for start in range(0, resamples, CHUNK):
-        n = min(CHUNK, resamples - start)
-        drawn = rng.integers(images, size=(n, images)) + np.arange(n)[:, None] * images
-        times = np.bincount(drawn.ravel(), minlength=n * images).reshape(n, images)
-        parts.append(summary((times @ flat).reshape(n, *counts.shape[1:])))
-    return np.concatenate(parts)
+    flat, samples = counts.reshape(len(counts), -1).astype(float), np.empty((resamples, len(STATS)))
+    for rows, times in draw_images(len(counts), resamples, seed):
+        samples[rows] = summary((times.T @ flat).reshape(-1, *counts.shape[1:]))
+    return samples
 
 
 def intervals(counts: np.ndarray, resamples: int = 1000, seed: int = 0) -> dict[str, Estimate]:
@@ -66,11 +58,4 @@ def compare(
 
 
 def _estimate(value: float, samples: np.ndarray, paired: bool) -> Estimate:
-    samples = samples[~np.isnan(samples)]
-    if not len(samples):
-        return Estimate(float(value), float(value), float(value))
-    low, high = np.percentile(samples, [2.5, 97.5])
-    # Twice the smaller tail; never 0, since n draws cannot show less than 1 / (n + 1).
-    tail = min((samples <= 0).sum(), (samples >= 0).sum()) + 1
-    p_value = min(1.0, 2 * tail / (len(samples) + 1)) if paired else 1.0
-    return Estimate(float(value), float(low), float(high), float(p_value))
+    return estimate(float(value), samples[~np.isnan(samples)], paired)
