@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-
-from psa_pose import distributed
+from tqdm import tqdm
 
 T = TypeVar("T")
 
@@ -99,6 +98,9 @@ def barrier() -> None:
         dist.barrier()
 
 
-def show_bar() -> bool:
-    """A progress bar belongs on the main process's screen, and into no file."""
-    return distributed.is_main() and sys.stderr.isatty()
+def progress_bar(iterable: Iterable | None = None, desc: str = "", total: int | None = None, **options: Any) -> tqdm:
+    """A tqdm bar over the items, or to be updated by hand, on the main process's terminal; elsewhere it shows nothing.
+
+    options: tqdm's own, such as unit, initial and leave.
+    """
+    return tqdm(iterable, desc, total, disable=not (is_main() and sys.stderr.isatty()), **options)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch.profiler import ProfilerActivity, profile
-from tqdm import tqdm
+
+from psa_pose.distributed import progress_bar
 
 Work = Callable[[], object]
 
@@ -22,7 +23,8 @@ def alternate(works: Mapping[str, Work], rounds: int, device: torch.device, what
     """
     seconds: dict[str, list[float]] = {name: [] for name in works}
     order = list(works)
-    for number in tqdm(range(-2, rounds), desc=what, leave=False, disable=not what):
+    numbers = range(-2, rounds)
+    for number in progress_bar(numbers, what, leave=False) if what else numbers:
         for name in order if number % 2 else reversed(order):
             _wait(device)
             started = time.perf_counter()

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 from psa_pose import distributed
@@ -17,7 +16,7 @@ from psa_pose.data.build import Info, TestSet
 from psa_pose.data.device_decode import batch_maker, decode_on_device
 from psa_pose.data.loader import OrderedBatches, make_loader
 from psa_pose.device import choose_device
-from psa_pose.distributed import show_bar
+from psa_pose.distributed import progress_bar
 from psa_pose.evaluation.pictures import PICTURED, picture_crops
 from psa_pose.evaluation.result import Evaluation
 from psa_pose.evaluation.result_files import write_result_file
@@ -110,7 +109,7 @@ def predict_persons(
     loader = make_loader(dataset, batches, workers, torch.cuda.is_available(), make)
     rows, joints, scores, problems = [], [], [], []
     crops: list[CropView] = []
-    for batch in tqdm(loader, desc=f"test, {test_set.protocol} boxes", leave=False, disable=not show_bar()):
+    for batch in progress_bar(loader, f"test, {test_set.protocol} boxes", leave=False):
         stop()
         batch = decode_on_device(batch, dataset, device)
         crop_joints, keypoint_scores, maps = predictor(batch)

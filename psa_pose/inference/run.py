@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -11,8 +10,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
+from psa_pose.distributed import progress_bar
 from psa_pose.errors import DataError
 from psa_pose.inference.boxes import BoxSource
 from psa_pose.inference.estimator import Person, PoseEstimator
@@ -72,7 +71,7 @@ def infer_pictures(
         heatmaps="heatmaps" in wanted.overlays,
     )
     with closing(found):
-        for seen in _bar(found, "pictures", len(pictures)):
+        for seen in progress_bar(found, "pictures", len(pictures), leave=False):
             path, stem = pictures[seen.number], stems[pictures[seen.number]]
             if seen.problem or seen.frame is None or seen.drawn is None:
                 problems.append(f"{path}: {seen.problem}")
@@ -135,7 +134,7 @@ def record(
     stem.parent.mkdir(parents=True, exist_ok=True)
     with _writer(stem.with_name(f"{stem.name}_pose.mp4"), fps, size) as writer, closing(found):
         try:
-            for seen in _bar(found, name, count):
+            for seen in progress_bar(found, name, count, leave=False):
                 # A camera's frames that nobody had time for.
                 for _ in range(written, seen.number):
                     _write(writer, shown, size)
@@ -180,10 +179,6 @@ def _refine(estimator: PoseEstimator, wanted: InferOptions, fps: float | None = 
         return smoother(index, people) if smoother else people
 
     return refine
-
-
-def _bar(found: Iterable[FrameResult], what: str, count: int | None) -> tqdm:
-    return tqdm(found, what, count, leave=False, disable=not sys.stderr.isatty())
 
 
 @contextmanager

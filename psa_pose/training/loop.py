@@ -13,7 +13,7 @@ from psa_pose import distributed
 from psa_pose.checkpoints import checkpoint_content, save_checkpoint
 from psa_pose.checkpoints.safetensors_file import save_safetensors
 from psa_pose.config import dump_config
-from psa_pose.distributed import show_bar
+from psa_pose.distributed import progress_bar
 from psa_pose.errors import Interrupted
 from psa_pose.files import atomic_write
 from psa_pose.run_log import report_problems
@@ -45,7 +45,7 @@ def _train(run: Run) -> None:
         atomic_write(folder / "config.yaml", lambda file: file.write(dump_config(cfg).encode()))
     log_summary(run)
     done = progress.epoch * run.steps_per_epoch + progress.step
-    bar = tqdm(total=run.total_steps, initial=done, unit="step", disable=not show_bar())
+    bar = progress_bar(total=run.total_steps, initial=done, unit="step")
     while progress.epoch < run.epochs:
         _train_epoch(run, progress, bar)
         epoch, best, improved = progress.epoch + 1, progress.best, False
