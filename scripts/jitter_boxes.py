@@ -8,7 +8,6 @@ For measuring how fast detector boxes are read where no detector's file is at ha
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +27,13 @@ def main() -> None:
 
     from psa_pose.config.skeleton import read_category
     from psa_pose.data.coco import read_annotations
-    from psa_pose.files import atomic_write
+    from psa_pose.files import write_json
 
     content = read_annotations(args.annotations, read_category(args.annotations)).content
     boxes = jittered_boxes(content, args.per_image, np.random.default_rng(args.seed))
     if not boxes:
         raise DataError(f"{args.annotations} has no box to jitter; give annotations with boxes")
-    atomic_write(args.out, lambda file: file.write(json.dumps(boxes).encode()))
+    write_json(args.out, boxes)
     images = len({box["image_id"] for box in boxes})
     print(f"{len(boxes):,} boxes on {images:,} images are in {args.out}; give it as DATASET.TEST_DETECTIONS")
 

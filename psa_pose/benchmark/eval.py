@@ -12,7 +12,7 @@ import numpy as np
 
 from psa_pose.benchmark.fake_results import fake_val2017
 from psa_pose.errors import PsaPoseError
-from psa_pose.files import atomic_write, json_bytes
+from psa_pose.files import write_json
 from psa_pose.metrics.accumulate import accumulate, coco_stats
 from psa_pose.metrics.coco_ap import match_results, to_results
 from psa_pose.metrics.oks import instance_scores, oks_nms
@@ -45,7 +45,7 @@ def benchmark_eval(rounds: int, share: float = 1.0, check: bool = False) -> dict
             begun = time.perf_counter()
             results = to_results(predictions, sigmas, KEYPOINT_SCORE, OKS_NMS)
             now = timed("results_s", begun)
-            atomic_write(file, lambda out: out.write(json_bytes(results)))  # noqa: B023 (called at once)
+            write_json(file, results)
             now = timed("write_s", now)
             matches = match_results(truth, results, sigmas)
             stats = coco_stats(accumulate(matches))

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from psa_pose.config.skeleton import read_category
 from psa_pose.data.coco import Annotations, image_arrays, read_annotations, read_image_info
 from psa_pose.data.coco_form import PERSON_CATEGORY as PERSON
 from psa_pose.data.images import read_image
-from psa_pose.files import atomic_write, read_json
+from psa_pose.distributed import progress_bar
+from psa_pose.files import read_json, write_json
 from psa_pose.inference.detector import PersonDetector
 from psa_pose.skeleton import Skeleton
 
@@ -60,15 +58,14 @@ def detect_people(detector: BatchDetector, listed: Annotations, folder: Path, ou
     """
     ids, names = image_arrays(listed)
     entries: list[dict[str, Any]] = []
-    progress = tqdm(total=len(ids), desc="images", disable=not sys.stderr.isatty())
-    with progress:
+    with progress_bar(desc="images", total=len(ids)) as progress:
         for start in range(0, len(ids), batch):
             rows = range(start, min(start + batch, len(ids)))
             images = [read_image(folder / names[row].decode()) for row in rows]
             for row, (boxes, scores) in zip(rows, detector.batch(images), strict=True):
                 entries += detection_entries(int(ids[row]), boxes, scores, listed.category)
             progress.update(len(rows))
-    atomic_write(out, lambda file: file.write(json.dumps(entries).encode()))
+    write_json(out, entries)
     return len(entries)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import cv2
 import numpy as np
 
 from psa_pose.checkpoints.spec import ModelSpec
-from psa_pose.files import atomic_write
+from psa_pose.files import write_json
 from psa_pose.inference.estimator import Person
 from psa_pose.inference.tracker import TrackedPerson
 from psa_pose.metrics.oks import oks_nms
@@ -40,7 +39,7 @@ class CocoWriter:
         limbs = [[a + 1, b + 1] for a, b in self.skeleton.limb_pairs]
         category = {"id": 1, "name": "person", "keypoints": list(self.skeleton.names), "skeleton": limbs}
         content = {"images": self.images, "annotations": self.annotations, "categories": [category]}
-        atomic_write(path, lambda file: file.write(json.dumps(content).encode()))
+        write_json(path, content)
 
 
 def draw_people(image: np.ndarray, people: Iterable[Person], skeleton: Skeleton, threshold: float) -> np.ndarray:

@@ -8,13 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.files import json_bytes
-from psa_pose.metrics.accumulate import STATS, accumulate, coco_stats
+from psa_pose.metrics.accumulate import accumulate, coco_stats
 from psa_pose.metrics.matching import Matches, area_groups, match, pairs_of
 from psa_pose.metrics.oks import instance_scores, oks_nms
 from psa_pose.metrics.persons import annotated_persons, found_persons
-
-__all__ = ["STATS", "Predictions", "json_bytes", "keypoint_ap", "match_results", "to_results"]
 
 # Decimals that are kept: hundredths of a pixel (annotations are whole pixels), thousandths of a keypoint's score. The
 # person's score keeps every digit, because it decides the order.

@@ -10,7 +10,6 @@ A picture depends on (seed, split, its index in the split) and on nothing else, 
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import re
@@ -22,9 +21,9 @@ from typing import Any, TypeVar
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from psa_pose.errors import DataError
+from psa_pose.files import read_json, write_json
 from psa_pose.skeleton import COCO
 from psa_pose.synthetic.scene import draw_image, stable_rng
 
@@ -129,7 +128,7 @@ def generate(
             image_size=(image_size[0], image_size[1]), people=(people[0], people[1]),
         ), workers, progress)  # fmt: skip
         first_id += count
-    _write_json(root / UNFINISHED, wanted)
+    write_json(root / UNFINISHED, wanted)
     os.replace(root / UNFINISHED, root / MARKER)
 
 
@@ -150,8 +149,8 @@ def _check(sizes: Mapping[str, int], image_size: tuple[int, int], people: tuple[
 def _read_marker(path: Path) -> dict[str, Any] | None:
     """The parameters this generator recorded at path, None where it did not."""
     try:
-        marker = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        marker = read_json(path, "marker")
+    except DataError:
         return None
     return marker if isinstance(marker, dict) and marker.get("made_by") == GENERATOR else None
 
@@ -161,7 +160,7 @@ def _clear(root: Path, splits: list[str]) -> None:
     if root.exists() and not root.is_dir():
         raise DataError(f"{root}: synthetic data needs a folder but this is a file; choose another root")
     markers = [root / MARKER, root / UNFINISHED]
-    strangers = root.exists() and any(path.name != f"{UNFINISHED}.part" for path in root.iterdir())
+    strangers = root.exists() and any(not path.name.startswith(f".{UNFINISHED}.") for path in root.iterdir())
     if strangers and all(_read_marker(path) is None for path in markers):
         raise DataError(
             f"{root}: the folder is not empty and was not made by the synthetic data generator; "
@@ -170,7 +169,7 @@ def _clear(root: Path, splits: list[str]) -> None:
     root.mkdir(parents=True, exist_ok=True)
     old = {split for path in markers for split in (_read_marker(path) or {"sizes": {}})["sizes"]}
     # The unfinished marker names every split that may have files here, before the first of them changes.
-    _write_json(root / UNFINISHED, {"made_by": GENERATOR, "sizes": dict.fromkeys(sorted(old | set(splits)), 0)})
+    write_json(root / UNFINISHED, {"made_by": GENERATOR, "sizes": dict.fromkeys(sorted(old | set(splits)), 0)})
     (root / MARKER).unlink(missing_ok=True)
     for split in old:
         for image in (root / split).glob("[0-9]" * 12 + ".jpg"):
@@ -179,14 +178,6 @@ def _clear(root: Path, splits: list[str]) -> None:
         detection_path(root, split).unlink(missing_ok=True)
         if (root / split).is_dir() and not any((root / split).iterdir()):
             (root / split).rmdir()
-
-
-def _write_json(path: Path, content: object) -> None:
-    """Write aside, then rename: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(json.dumps(content, separators=(",", ":")))
-    os.replace(aside, path)
 
 
 Made = tuple[list[dict[str, Any]], list[dict[str, Any]]]
@@ -218,8 +209,14 @@ def _start_worker() -> None:
     cv2.setNumThreads(0)
 
 
-def in_order(make: partial[T], count: int, workers: int) -> Iterator[T]:
-    """make(0), make(1), ... in order, on `workers` processes."""
+def in_order(make: partial[T], count: int, workers: int, bar: str = "") -> Iterator[T]:
+    """make(0), make(1), ... in order, on `workers` processes. bar: what a progress bar is called; "" for none."""
+    if bar:
+        # Imported here, because it needs torch, which no worker process does.
+        from psa_pose.distributed import progress_bar
+
+        yield from progress_bar(in_order(make, count, workers), bar, count, unit="image")
+        return
     if min(workers, count) <= 1:
         yield from map(make, range(count))
         return
@@ -236,7 +233,7 @@ def _write_split(
     (root / split).mkdir(exist_ok=True)
     images, annotations, detections = [], [], []
     width, height = make.keywords["image_size"]
-    made = tqdm(in_order(make, count, workers), desc=split, total=count, disable=not progress, unit="image")
+    made = in_order(make, count, workers, split * progress)
     for image_id, (people, boxes) in enumerate(made, start=first_id):
         images.append({"id": image_id, "file_name": file_name(image_id), "width": width, "height": height})
         for n, person in enumerate(people):
@@ -249,5 +246,5 @@ def _write_split(
     }  # fmt: skip
     info = {"description": "synthetic people of psa_pose", "version": str(FORMAT_VERSION)}
     content = {"info": info, "images": images, "annotations": annotations, "categories": [category]}
-    _write_json(annotation_path(root, split), content)
-    _write_json(detection_path(root, split), detections)
+    write_json(annotation_path(root, split), content)
+    write_json(detection_path(root, split), detections)

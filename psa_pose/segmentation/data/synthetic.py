@@ -19,7 +19,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from psa_pose.errors import DataError
 from psa_pose.files import atomic_write, write_json
@@ -147,7 +146,7 @@ def generate(
         make = partial(_make_files, root=root, seed=seed, split=split, image_size=image_size, people=people)
         image_folder(root, split).mkdir(parents=True)
         label_folder(root, split).mkdir(parents=True)
-        for _ in tqdm(in_order(make, count, workers), desc=split, total=count, disable=not progress, unit="image"):
+        for _ in in_order(make, count, workers, split * progress):
             pass
     atomic_write(root / "classes.yaml", lambda file: file.write(_class_file().encode()))
     write_json(root / MARKER, wanted)
