@@ -10,9 +10,20 @@ import numpy as np
 from yacs.config import CfgNode
 
 from psa_pose.data.augment import Augmentation
-from psa_pose.data.coco import Annotations, Persons, ground_truth_persons, read_annotations, read_image_info
+from psa_pose.data.check_boxes import check_boxes, detector_recall
+from psa_pose.data.check_labels import check_crops, check_labels
+from psa_pose.data.coco import (
+    Annotations,
+    Labels,
+    Persons,
+    ground_truth_persons,
+    labels_of,
+    read_annotations,
+    read_image_info,
+)
 from psa_pose.data.dataset import CropDataset
 from psa_pose.data.detections import detected_persons
+from psa_pose.data.findings import tell
 from psa_pose.data.mpii import HeadTruth, read_head_truth, read_mpii
 from psa_pose.errors import DataError
 from psa_pose.geometry import Grid
@@ -24,7 +35,8 @@ from psa_pose.skeleton import Skeleton
 class TestSet:
     """Persons to evaluate on and how their boxes were found: `protocol` is "ground_truth" or "detector".
 
-    heads: MPII's truth, for PCKh; None where AP is computed.
+    heads: MPII's truth, for PCKh; None where AP is computed. detector_recall: share of the annotated persons that a
+    detector's box finds at IoU 0.5, which bounds the AP; None for other boxes and where nobody is annotated.
     """
 
     protocol: str
@@ -32,6 +44,7 @@ class TestSet:
     annotations: Annotations
     dataset: CropDataset
     heads: HeadTruth | None = None
+    detector_recall: float | None = None
 
 
 def build_train_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, info: Info) -> CropDataset:
@@ -39,8 +52,10 @@ def build_train_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, info: Info) ->
     source = _path(cfg, cfg.DATASET.TRAIN_ANNOTATIONS)
     if cfg.DATASET.FORMAT == "mpii":
         _, persons, problems = read_mpii(source, skeleton)
+        tell(check_crops(persons, cfg.INPUT.PADDING), source, "annotation file", info)
     else:
-        persons, problems = ground_truth_persons(read_annotations(source, skeleton, cfg.DATASET.CATEGORY), skeleton)
+        annotations, labels = _read_labels(cfg, source, skeleton, info)
+        persons, problems = ground_truth_persons(annotations, skeleton, labels)
     augmentation = Augmentation(
         scale=cfg.AUGMENT.SCALE,
         rotation=cfg.AUGMENT.ROTATION,
@@ -57,7 +72,7 @@ def build_test_sets(cfg: CfgNode, skeleton: Skeleton, grid: Grid, info: Info, bo
     """The test persons, once per box protocol that `boxes` ("ground_truth", "detector", "auto": both) asks for."""
     if cfg.DATASET.FORMAT == "mpii":
         return [_build_mpii_test_set(cfg, skeleton, grid, info)]
-    annotations = read_annotations(_path(cfg, cfg.DATASET.TEST_ANNOTATIONS), skeleton, cfg.DATASET.CATEGORY)
+    annotations, labels = _read_labels(cfg, _path(cfg, cfg.DATASET.TEST_ANNOTATIONS), skeleton, info)
     if any(person["id"] == 0 for person in annotations.content["annotations"]):
         raise DataError(
             f"annotation file {annotations.path}: an annotation has id 0, which COCO's evaluation takes for no match; "
@@ -65,24 +80,50 @@ def build_test_sets(cfg: CfgNode, skeleton: Skeleton, grid: Grid, info: Info, bo
         )
     images = _path(cfg, cfg.DATASET.TEST_IMAGES)
     sets = []
+    recall: float | None = None
     for protocol in ("ground_truth", "detector") if boxes == "auto" else (boxes,):
         if protocol == "ground_truth":
             source = annotations.path
-            persons, problems = ground_truth_persons(annotations, skeleton)
+            persons, problems = ground_truth_persons(annotations, skeleton, labels)
         elif cfg.DATASET.TEST_DETECTIONS:
             source = _path(cfg, cfg.DATASET.TEST_DETECTIONS)
             persons, problems = detected_persons(source, annotations, skeleton, cfg.TEST.BOX_SCORE)
+            recall = _check_detections(persons, labels, source, info)
         else:
             continue
         dataset = _dataset(cfg, persons, problems, images, source, skeleton, grid, info)
-        sets.append(TestSet(protocol, Path(cfg.DATASET.TEST_IMAGES).name, annotations, dataset))
+        sets.append(TestSet(protocol, Path(cfg.DATASET.TEST_IMAGES).name, annotations, dataset, detector_recall=recall))
     return sets
+
+
+def _read_labels(cfg: CfgNode, source: Path, skeleton: Skeleton, info: Info) -> tuple[Annotations, Labels]:
+    """An annotation file whose facts agree with each other: the warnings are said, an error is raised."""
+    annotations = read_annotations(source, skeleton, cfg.DATASET.CATEGORY)
+    if annotations.other_categories:
+        info(
+            f"{source}: {annotations.other_categories:,} annotations are of other categories than the persons' "
+            f"({annotations.category}) and are not read"
+        )
+    labels = labels_of(annotations, skeleton)
+    tell(check_labels(labels), source, "annotation file", info)
+    return annotations, labels
+
+
+def _check_detections(persons: Persons, labels: Labels, source: Path, info: Info) -> float | None:
+    """The recall of the annotated persons, where there are some; what contradicts itself is said or raised."""
+    tell(check_boxes(persons, labels), source, "detection file", info)
+    if not len(labels):
+        return None
+    recall = detector_recall(persons, labels)
+    info(f"{source}: its boxes find {100 * recall:.1f} % of the {len(labels):,} annotated persons at IoU 0.5")
+    return recall
 
 
 def _build_mpii_test_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, info: Info) -> TestSet:
     """MPII's annotated centres and scales; the split is named as the file is."""
     source = _path(cfg, cfg.DATASET.TEST_ANNOTATIONS)
     annotations, persons, problems = read_mpii(source, skeleton)
+    tell(check_crops(persons, cfg.INPUT.PADDING), source, "annotation file", info)
     heads, listed = read_head_truth(_path(cfg, cfg.DATASET.TEST_HEADS), skeleton), len(persons) + len(problems)
     if len(heads.head_sizes) != listed:
         raise DataError(
@@ -104,6 +145,7 @@ def build_submission_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, info: Inf
     annotations = read_image_info(_path(cfg, cfg.DATASET.TEST_ANNOTATIONS))
     source = _path(cfg, cfg.DATASET.TEST_DETECTIONS)
     persons, problems = detected_persons(source, annotations, skeleton, cfg.TEST.BOX_SCORE)
+    tell(check_boxes(persons, None), source, "detection file", info)
     dataset = _dataset(cfg, persons, problems, _path(cfg, cfg.DATASET.TEST_IMAGES), source, skeleton, grid, info)
     return TestSet("detector", annotations.path.stem.removeprefix("image_info_"), annotations, dataset)
 
