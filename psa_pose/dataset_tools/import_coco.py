@@ -63,10 +63,12 @@ def read_coco(paths: Sequence[Path], root: Path, wishes: Wishes, ledger: Ledger)
     source.category = str(category.get("name") or "person")
     for path, content in zip(paths, contents, strict=True):
         split = split_name(path.parent.name) or split_name(path.stem.rpartition("_")[2])
-        source.images += _images(path, content, split, category, source, ledger)
+        images = _images(path, content, split, category, source, ledger)
+        if source.form == "Label Studio, COCO":
+            _join_boxes(images, content, category, ledger)
+        source.images += images
     _find_fractions(source, ledger)
     if source.form == "Label Studio, COCO":
-        _join_boxes(source, contents[0], category, ledger)
         ledger.notes.append(
             "Label Studio writes points in the order of model_index and names in that of the labels: browse the samples"
         )
@@ -234,7 +236,9 @@ def _find_fractions(source: Source, ledger: Ledger) -> None:
     ledger.did("instances whose numbers were fractions of the image", len(points) if source.fractions else 0)
 
 
-def _join_boxes(source: Source, content: dict[str, Any], category: dict[str, Any], ledger: Ledger) -> None:
+def _join_boxes(
+    images: Sequence[LabelledImage], content: dict[str, Any], category: dict[str, Any], ledger: Ledger
+) -> None:
     """Give Label Studio's one instance of an image the one rectangle of the image; with several it is no one body."""
     keys = [str(entry.get("id")) for entry in dicts(content["images"])]
     boxes: dict[str, list[np.ndarray]] = {}
@@ -242,7 +246,7 @@ def _join_boxes(source: Source, content: dict[str, Any], category: dict[str, Any
         box = numbers(row.get("bbox"), 4)
         if str(row.get("category_id")) != str(category.get("id")) and box is not None:
             boxes.setdefault(str(row.get("image_id")), []).append(box)
-    for key, image in zip(keys, source.images, strict=True):
+    for key, image in zip(keys, images, strict=True):
         found = boxes.get(key, [])
         if len(found) > 1 and image.instances:
             ledger.leave_out(

@@ -96,7 +96,7 @@ def read_source(path: Path, options: ImportOptions, ledger: Ledger) -> Source:
     if suffix in REMEDIES:
         raise DataError(f"label file {path} is of a form that is not read here; {REMEDIES[suffix]}")
     if suffix in (".yaml", ".yml") and is_yolo(read_yaml(path)):
-        return read_yolo(path, wishes, ledger)
+        return _yolo(path, options, wishes, ledger)
     if suffix == ".csv":
         return read_deeplabcut([path], options.images or _project(path), wishes, ledger)
     content = read_label_json(path) if suffix == ".json" else None
@@ -113,11 +113,13 @@ def _read_folder(path: Path, options: ImportOptions, wishes: Wishes, ledger: Led
     root = options.images or path
     for file in sorted([*path.glob("*.yaml"), *path.glob("*.yml")]):
         if is_yolo(read_yaml(file)):
-            return read_yolo(file, wishes, ledger)
+            return _yolo(file, options, wishes, ledger)
     tables = sorted(path.rglob("CollectedData*.csv")) or sorted(path.glob("*.csv"))
     if tables:
         return read_deeplabcut(tables, root, wishes, ledger)
-    files = sorted(path.rglob("*.json"))
+    # What an earlier import wrote is no label file.
+    out = options.out.resolve()
+    files = [file for file in sorted(path.rglob("*.json")) if out not in file.resolve().parents]
     contents = {file: read_label_json(file) for file in files}
     coco = [file for file in files if is_coco(contents[file])]
     labelme = [file for file in files if is_labelme(contents[file])]
@@ -131,6 +133,12 @@ def _read_folder(path: Path, options: ImportOptions, wishes: Wishes, ledger: Led
     refused = next((p for p in sorted(path.rglob("*")) if p.suffix.lower() in REMEDIES), None)
     remedy = f"; {refused.name}: {REMEDIES[refused.suffix.lower()]}" if refused else ""
     raise DataError(f"folder {path} holds no labels of one known form; known are {FORMS}{remedy}")
+
+
+def _yolo(path: Path, options: ImportOptions, wishes: Wishes, ledger: Ledger) -> Source:
+    if options.images is not None:
+        raise ConfigError(f"--images is not for YOLO folders: {path} names them; write their place as `path` in it")
+    return read_yolo(path, wishes, ledger)
 
 
 def _above_annotations(folder: Path) -> Path:

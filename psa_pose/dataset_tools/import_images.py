@@ -41,10 +41,11 @@ class ImageFinder:
         First the path as it stands, from the label file's folder and from the root. Then the one file of that name
         below the root; of several, the one that shares most of the last folders of the path.
         """
-        name = slashes(unquote(image.name) if "%" in image.name else image.name)
-        for folder in (image.folder, self.root):
-            if os.path.isfile(folder / name):
-                return folder / name, ""
+        name = slashes(image.name)
+        for path in (folder / n for n in (name, unquote(name)) for folder in (image.folder, self.root)):
+            if os.path.isfile(path):
+                return path, ""
+        name = unquote(name)
         # Label Studio puts eight hexadecimal digits before the name of an uploaded file.
         base = PurePosixPath(name).name
         found = self._by_name.get(base) or self._by_name.get(base[9:] if base[8:9] == "-" else base, [])
@@ -69,19 +70,26 @@ def pictures_in(folder: Path) -> list[Path]:
 
 def measure(path: Path) -> Picture:
     """A picture and its size. Raises DataError where it is none."""
+    for length in (1 << 14, 1 << 20):
+        picture = _measure_header(path, length)
+        if picture is not None:
+            return picture
+    height, width = read_image(path).shape[:2]
+    return Picture(path, (width, height), (width, height))
+
+
+def _measure_header(path: Path, length: int) -> Picture | None:
+    """The size that the first bytes of a file tell; None where they do not."""
     try:
         with open(path, "rb") as file:
-            data = file.read(1 << 18)
+            data = file.read(length)
     except OSError as error:
         raise DataError(f"image {path} cannot be read: {error.strerror}; check the image folder") from None
     if data.startswith(b"\x89PNG") and len(data) > 24:
         size = (int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))
         return Picture(path, size, size)
     found, turned = _jpeg_size(data)
-    if found is None:
-        height, width = read_image(path).shape[:2]
-        return Picture(path, (width, height), (width, height))
-    return Picture(path, found[::-1] if turned else found, found)
+    return None if found is None else Picture(path, found[::-1] if turned else found, found)
 
 
 def _jpeg_size(data: bytes) -> tuple[tuple[int, int] | None, bool]:

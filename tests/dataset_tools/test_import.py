@@ -474,6 +474,7 @@ def test_what_is_not_read_says_why(name, text, words, tmp_path):
         ({"split": "source"}, DataError, "do not say of each picture"),
         ({"split": "0.001"}, DataError, "one side would be empty"),
         ({"split": "0.5", "group_by": "["}, ConfigError, "regular expression"),
+        ({"split": "0.5", "flip": "nose:tail,a"}, ConfigError, "is not 'none' or left:right"),
         ({"images": Path("nowhere")}, ConfigError, "--images nowhere is no folder"),
         ({"names": ("a", "b")}, DataError, "--names gives 2 names"),
         ({"category": "cat"}, DataError, "choose one of person"),
@@ -518,6 +519,136 @@ def test_pictures_of_one_name_in_two_folders(tmp_path):
         image["file_name"] = f"C:\\data\\x\\{image['file_name']}"
     content, *_ = bring(write(path, rows), tmp_path / "two", images=tmp_path / "in")
     assert len(content["images"]) == 2
+
+
+def test_points_that_no_group_joins(tmp_path):
+    """Two boxes that overlap: a point in one of them is its own, one in both or in none is left out."""
+    two_pictures(tmp_path / "in")
+
+    def shape(label, points, kind="point", group=None):
+        return {"label": label, "points": points, "shape_type": kind, "group_id": group, "flags": {}}
+
+    boxes = [shape("person", [[5, 5], [50, 60]], "rectangle"), shape("person", [[45, 5], [100, 60]], "rectangle")]
+    points = [[10, 10], [30, 40], [47, 30], [110, 70], [60, 10], [90, 50]]
+    names = ["nose", "left_hand", "right_hand", "tail", "nose", "left_hand"]
+    shapes = [*boxes, *(shape(n, [p]) for n, p in zip(names, points, strict=True))]
+    content = {"shapes": shapes, "imagePath": "a.jpg", "imageWidth": 120, "imageHeight": 80}
+    write(tmp_path / "in/a.json", content)
+    # The picture without boxes: all its points are of one instance, but for the second of a name and lines.
+    shapes = [
+        shape("nose", [[10, 10]]),
+        shape("tail", [[60, 60]]),
+        shape("tail", [[9, 9]]),
+        shape("x", [[1, 1]] * 2, "line"),
+    ]
+    write(tmp_path / "in/b.json", {**content, "shapes": shapes, "imagePath": "b.jpg"})
+    found, ledger, _ = bring(tmp_path / "in", tmp_path / "out", flip="none")
+    rows = [np.array(a["keypoints"]).reshape(-1, 3)[:, :2].tolist() for a in found["annotations"]]
+    assert found["categories"][0]["keypoints"] == ["nose", "left_hand", "right_hand", "tail"]
+    assert rows == [
+        [[10, 10], [30, 40], [0, 0], [0, 0]],
+        [[60, 10], [90, 50], [0, 0], [0, 0]],
+        [[10, 10], [0, 0], [0, 0], [60, 60]],
+    ]
+    assert {reason: len(where) for reason, where in ledger.unused.items()} == {
+        "points that no group and no box gives to one instance": 2,
+        "shapes that are no point, rectangle or polygon": 1,
+        "second points of one name in an instance": 1,
+    }
+
+
+def test_label_studios_regions(tmp_path):
+    """A turned rectangle, a polygon, an annotation that was cancelled and one that a newer one replaces."""
+    two_pictures(tmp_path / "in")
+    shared = {"original_width": 120, "original_height": 80}
+
+    def annotation(region, name, when, **more):
+        points = [
+            {
+                **shared,
+                "type": "keypointlabels",
+                "parentID": "r",
+                "value": {"x": x, "y": 50, "keypointlabels": [name + n]},
+            }
+            for n, x in (("1", 25), ("2", 75))
+        ]
+        return {"created_at": when, "result": [{**shared, "id": "r", **region}, *points], **more}
+
+    turned = {"x": 50, "y": 25, "width": 25, "height": 50, "rotation": 90, "rectanglelabels": ["dog"]}
+    turned = {"type": "rectanglelabels", "value": turned}
+    corners = [[10, 10], [90, 10], [90, 90]]
+    polygon = {"type": "polygonlabels", "value": {"points": corners, "polygonlabels": ["dog"]}}
+    tasks = [
+        {"data": {"image": "s3://bucket/x/a.jpg"}, "annotations": [annotation(turned, "p", "2")]},
+        {
+            "data": {"text": "none", "image": "/data/local-files/?d=x/b.jpg"},
+            "annotations": [
+                annotation(polygon, "p", "3"),
+                annotation(polygon, "q", "1"),
+                annotation(polygon, "r", "9", was_cancelled=True),
+            ],
+        },
+    ]
+    found, ledger, _ = bring(write(tmp_path / "in/p.json", tasks), tmp_path / "out", flip="none")
+    assert found["categories"][0]["name"] == "dog"
+    assert found["categories"][0]["keypoints"] == ["p1", "p2"]
+    # Turned by 90 degrees about (60, 20): 30 wide and 40 high becomes 40 wide, to the left, and 30 high.
+    assert found["annotations"][0]["bbox"] == [20, 20, 40, 30]
+    assert found["annotations"][1]["bbox"] == [12, 8, 96, 64]
+    assert found["annotations"][1]["area"] == 96 * 64 / 2
+    assert found["annotations"][0]["keypoints"] == [30, 40, 2, 90, 40, 2]
+    assert list(ledger.unused) == ["older annotations of a task that has a newer one"]
+
+
+def test_deeplabcuts_limbs_and_visibility(people, tmp_path):
+    path = FORMS["deeplabcut_animals"](people, tmp_path / "labels")
+    content, ledger, _ = bring(path, tmp_path / "out")
+    assert content["categories"][0]["skeleton"] == [[1, 2]]
+    assert len(ledger.unused["bodyparts of no animal (individual 'single')"]) == 2
+    two_pictures(tmp_path / "in")
+    rows = ["scorer,me,me,me,me,me,me", "bodyparts,a,a,a,b,b,b", "coords,x,y,visible,x,y,visible"]
+    rows += ["a.jpg,10,20,1,60,70,2", "b.jpg,,,0,30,40,2"]
+    (tmp_path / "in/labels.csv").write_text("\n".join(rows))
+    content, ledger, _ = bring(tmp_path / "in/labels.csv", tmp_path / "two", flip="none")
+    assert [a["keypoints"] for a in content["annotations"]] == [[10, 20, 1, 60, 70, 2]]
+    assert list(ledger.unused) == ["instances with neither a box nor two points apart"]
+
+
+def test_yolos_classes_names_and_lists(people, tmp_path):
+    path = yolo(people, tmp_path / "labels")
+    data = yaml.safe_load((path / "data.yaml").read_text())
+    pictures = sorted((path / "images").rglob("*.jpg"))
+    (path / "all.txt").write_text("\n".join(f"./{p.relative_to(path)}" for p in pictures))
+    names = [f"left_{i}" if i % 2 else f"right_{i - 1}" for i in range(1, 17)] + ["nose"]
+    data |= {"train": "all.txt", "val": None, "names": ["cat", "dog"], "kpt_names": {0: names}, "flip_idx": None}
+    (path / "data.yaml").write_text(yaml.safe_dump(data))
+    label = sorted((path / "labels").rglob("*.txt"))[0]
+    first, *rest = label.read_text().splitlines()
+    lines = ["1" + first[1:], "0 0.5 0.5", "0 300 200 50 50" + " 0" * 51, "", *rest]
+    label.write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"2 classes are labelled \(cat, dog\)"):
+        run_import(path, ImportOptions(tmp_path / "out"))
+    content, ledger, _ = bring(path, tmp_path / "out", category="cat")
+    assert content["categories"][0]["keypoints"] == names
+    assert len(content["annotations"]) == len(people_of(people)["annotations"]) - 1
+    assert {reason: len(where) for reason, where in ledger.unused.items()} == {
+        "lines that do not hold 56 numbers": 1,
+        "lines whose box is no fraction of the picture": 1,
+        "instances of other classes": 1,
+    }
+    data["flip_idx"] = [1, 2, 0, *range(3, 17)]
+    (path / "data.yaml").write_text(yaml.safe_dump(data))
+    with pytest.raises(DataError, match="flip_idx must hold 0 to 16, each exchanged with one other or itself"):
+        run_import(path, ImportOptions(tmp_path / "out"))
+
+
+def test_a_second_import_gives_the_same_files(people, tmp_path):
+    path = FORMS["roboflow"](people, tmp_path / "labels")
+    bring(path, path / "out", split="0.4")
+    written = {p.name: p.read_bytes() for p in (path / "out").iterdir()}
+    assert set(written) == {f"keypoints{w}.json" for w in ("", "_train", "_test")} | {"skeleton.yaml", "config.yaml"}
+    bring(path, path / "out", split="0.4")
+    assert {p.name: p.read_bytes() for p in (path / "out").iterdir()} == written
 
 
 ODD = st.none() | st.booleans() | st.integers(-5, 500) | st.floats() | st.text(max_size=3) | st.just(10**400)
