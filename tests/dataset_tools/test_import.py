@@ -21,7 +21,7 @@ from psa_pose.dataset_tools.check_dataset import run_check
 from psa_pose.dataset_tools.import_clean import AREA_SHARE, MARGIN, clean_instance
 from psa_pose.dataset_tools.import_dataset import ImportOptions, run_import
 from psa_pose.dataset_tools.import_images import measure
-from psa_pose.dataset_tools.import_records import Instance, Ledger
+from psa_pose.dataset_tools.import_records import Instance, Ledger, ordered_names
 from psa_pose.errors import ConfigError, DataError, PsaPoseError
 from psa_pose.skeleton import COCO
 from tests.commands import run_here
@@ -75,7 +75,8 @@ def test_every_form_passes_the_check(form, people, tmp_path):
 )
 def test_every_form_keeps_the_points(form, people, tmp_path):
     wanted = people_of(people)
-    content, *_ = bring(FORMS[form](people, tmp_path / "labels"), tmp_path / "out")
+    content, ledger, _ = bring(FORMS[form](people, tmp_path / "labels"), tmp_path / "out")
+    assert not [what for what in ledger.done if what.startswith("points")]
     if form == "sleap":
         names = sorted(i["file_name"] for i in content["images"])
         for image, name in zip(sorted(wanted["images"], key=lambda i: i["file_name"]), names, strict=True):
@@ -197,6 +198,11 @@ def test_the_labels_own_split(people, tmp_path):
     )
 
 
+def test_one_group_is_left_to_train_on(people, tmp_path):
+    bring(FORMS["sleap"](people, tmp_path / "labels"), tmp_path / "out", split="0.9")
+    assert {word: len(names) for word, names in files_of(tmp_path / "out").items()} == {"train": 4, "test": 4}
+
+
 def test_other_groups(people, tmp_path):
     path = FORMS["roboflow"](people, tmp_path / "labels")
     bring(path, tmp_path / "regex", split="0.5", group_by=r"(\d)_jpg")
@@ -229,6 +235,7 @@ def instance(points, box=None, area=None):
         ([[101.5, 6, 2]], [[0, 0, 0]]),
         ([[100.5, 50.5, 2]], [[100.5, 50.5, 2]]),
         ([[5, -3, 2]], [[0, 0, 0]]),
+        ([[0.25, -0.5, 2]], [[0.25, -0.5, 2]]),
     ],
 )
 def test_points(points, labelled_as):
@@ -328,6 +335,12 @@ def test_fractions_corners_and_missing_keys(tmp_path):
     assert content["annotations"][0]["bbox"] == [65, 25, 50, 53]
     assert ledger.done["boxes that were corners x1 y1 x2 y2, not sizes"] == 4
 
+    # As large, but with the points beside it: no corners, only cut at the border.
+    rows = small(tmp_path / "in", keypoints=POINTS, bbox=[65, 25, 115, 78])
+    content, ledger, _ = bring(write(tmp_path / "in/a.json", rows), tmp_path / "cut")
+    assert content["annotations"][0]["bbox"] == [65, 25, 55, 55]
+    assert ledger.done["boxes cut at the border of their image"] == 4
+
     rows = small(tmp_path / "in")
     for row in rows["annotations"]:
         del row["bbox"], row["area"], row["iscrowd"], row["id"]
@@ -376,6 +389,33 @@ def test_phone_photographs_are_measured_upright(tmp_path):
         picture = measure(tmp_path / "t.jpg")
         assert (picture.upright, picture.stored) == ((80, 120), (120, 80))
         assert cv2.imread(str(tmp_path / "t.jpg")).shape[:2] == (120, 80)
+
+
+def test_either_size_of_a_phone_photograph_may_be_stated(tmp_path):
+    """The labels are in that size: the reader turns the picture, or does not, by it."""
+    content = small(tmp_path / "in")
+    plain = (tmp_path / "in/a.jpg").read_bytes()
+    tiff = b"II*\0" + bytes([8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0])
+    (tmp_path / "in/a.jpg").write_bytes(plain[:2] + b"\xff\xe1\0\x22Exif\0\0" + tiff + plain[2:])
+    for size in ((120, 80), (80, 120)):
+        content["images"][0] |= {"width": size[0], "height": size[1]}
+        found, ledger, _ = bring(write(tmp_path / "in/a.json", content), tmp_path / f"out{size[0]}")
+        assert (found["images"][0]["width"], found["images"][0]["height"]) == size
+        assert ledger.unused == {}
+
+
+def test_limbs_counted_from_zero(tmp_path):
+    content = small(tmp_path / "in")
+    content["categories"][0]["skeleton"] = [[0, 1], [2, 3], [3, 4]]
+    found, ledger, _ = bring(write(tmp_path / "in/a.json", content), tmp_path / "out")
+    assert found["categories"][0]["skeleton"] == [[1, 2], [3, 4]]
+    assert ledger.unused == {"limbs between keypoints that are not there": ["limb [3, 4]"]}
+
+
+def test_keypoints_in_order():
+    assert ordered_names(COCO.names[::-1], ()) == list(COCO.names)
+    assert ordered_names(["b", "a", "b"], ()) == ["b", "a"]
+    assert ordered_names(["b", "a"], ("a", "b")) == ["a", "b"]
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "webp", "jpg"])
@@ -519,6 +559,7 @@ def test_pictures_of_one_name_in_two_folders(tmp_path):
         image["file_name"] = f"C:\\data\\x\\{image['file_name']}"
     content, *_ = bring(write(path, rows), tmp_path / "two", images=tmp_path / "in")
     assert len(content["images"]) == 2
+    assert load_config(tmp_path / "two/config.yaml").DATASET.TRAIN_IMAGES == "../in/x"
 
 
 def test_points_that_no_group_joins(tmp_path):
@@ -647,7 +688,8 @@ def test_a_second_import_gives_the_same_files(people, tmp_path):
     bring(path, path / "out", split="0.4")
     written = {p.name: p.read_bytes() for p in (path / "out").iterdir()}
     assert set(written) == {f"keypoints{w}.json" for w in ("", "_train", "_test")} | {"skeleton.yaml", "config.yaml"}
-    bring(path, path / "out", split="0.4")
+    _, ledger, _ = bring(path, path / "out", split="0.4")
+    assert ledger.unused == {}
     assert {p.name: p.read_bytes() for p in (path / "out").iterdir()} == written
 
 
