@@ -170,6 +170,9 @@ SMOKE = {
     "--eval-only data/coco/own_boxes.json": Smoke(),
     "python tools/test.py --cfg configs/coco/hrnet/hrnet_w32_256x192.yaml --checkpoint C "
     "DATASET.TEST_DETECTIONS own_boxes.json": Smoke({"C": TINY_HRNET}, f"{COCO} --no-report"),
+    "python tools/import_dataset.py labels --out data/imported --split 0.2": Smoke(
+        {"labels": "data/synthetic/annotations/person_keypoints_val2017.json"}
+    ),
     "python tools/check_dataset.py --cfg mine.yaml": Smoke(),
     "python tools/train.py --cfg mine.yaml": Smoke(
         add=f"{SMALL} TRAIN.SCHEDULE.MILESTONES [] OUTPUT_DIR output/mine_smoke"
