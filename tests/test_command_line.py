@@ -170,6 +170,7 @@ def test_commands_of_a_wheel_need_no_checkout(installed, tmp_path):
     rows = start("reproduce", "--table", "6", "--dry-run", "--rows", "PSA(p)")
     assert f"-m psa_pose train --cfg {installed}/psa_pose/configs/coco/" in rows
     assert "36.518" in start("complexity", "--table", "6")
+    assert "coco/hrnet/hrnet_w32_256x192 " in start("configs", "hrnet")
 
 
 def faults(argument, **environment):

@@ -88,8 +88,7 @@ def _difference(row: Mapping[str, Any]) -> str:
     """Our AP minus the printed one, with the boxes that it looks like, or with each."""
     values = row["ours_minus_printed"]
     asked = [row["printed_looks_like"]] if row["printed_looks_like"] else PROTOCOLS
-    told = [f"{values[name]:+.1f} {BOXES[name]}" for name in asked if name in values]
-    return ", ".join(told) or "-"
+    return ", ".join(f"{values[name]:+.1f} {BOXES[name]}" for name in asked if name in values) or "-"
 
 
 def _statistics(content: Mapping[str, Any]) -> list[list[str]]:

@@ -30,10 +30,9 @@ def run_jobs(jobs: Sequence[Job], failures: dict[Path, str], write: Write, tidy:
         write(f"row {number} of {len(jobs)}: {job.name}, output in {job.folder}: ")
         began = time.monotonic()
         try:
-            complete = job.folder in failures or finished_result(job) is not None
             if job.folder in failures:
                 write("failed above")
-            elif complete:
+            elif finished_result(job) is not None:
                 write("complete, kept")
             else:
                 _run_job(job, write, tidy)

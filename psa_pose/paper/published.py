@@ -93,8 +93,7 @@ def reproduce_published(plan: Plan, folder: Path, write: Write, dry_run: bool, m
     if markdown_only:
         write(as_markdown(_published_table(_published_content(entries, plan.out, {}))))
         return
-    for line in _missing_files(entries):
-        write(f"{line}\n")
+    write("".join(f"{line}\n" for line in _missing_files(entries)))
     jobs = [_published_job(plan, entry) for entry in entries if entry.path]
     if not jobs:
         raise DataError(f"{folder} holds none of the {len(entries)} files of {_LIST}; download some, named as above")
@@ -123,8 +122,8 @@ def _published_job(plan: Plan, entry: Published) -> Job:
     convert += ["--weights", str(entry.path), "--out", str(out), *keys]
     steps = [Step("convert", convert, out), test_step(plan, file, out, keys)]
     width, height = cfg.INPUT.SIZE
-    size = f"{entry.path.stat().st_size} bytes"
-    return Job(entry.file, folder, cfg, plan.gpus, steps, float(width * height), extra={"weights": size})
+    weights = {"weights": f"{entry.path.stat().st_size} bytes"}
+    return Job(entry.file, folder, cfg, plan.gpus, steps, float(width * height), extra=weights)
 
 
 def _missing_files(entries: Sequence[Published]) -> list[str]:

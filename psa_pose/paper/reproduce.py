@@ -53,11 +53,11 @@ def reproduce_table(plan: Plan, options: Options, write: Write) -> None:
     plan = _prepared(plan, options)
     title, shown, wanted = _rows_of(plan, options)
     if options.smoke:
-        _smoke_data(plan.out / "data")
+        # Two people to train on and one to test on, each in a picture, with a detector's boxes.
+        generate(plan.out / "data", {"train2017": 2, "val2017": 1}, people=(1, 1), workers=1, progress=False)
     jobs = [row_job(plan, row) for row in wanted]
     check_data(jobs[0].cfg, True, lambda line: write(f"{line}\n"))
-    for line in _missing_weights(jobs):
-        write(f"{line}\n")
+    write("".join(f"{line}\n" for line in _missing_weights(jobs)))
     failures: dict[Path, str] = {}
     try:
         run_jobs(jobs, failures, write, tidy=options.smoke)
@@ -127,12 +127,6 @@ def finish(jobs: Sequence[Job], failures: Mapping[Path, str], files: str, follow
             "again, which keeps what is complete"
         )
     write(f"the table is in {files}; next: {follow}\n")
-
-
-def _smoke_data(folder: Path) -> Path:
-    """Two people to train on and one to test on, each in a picture, with a detector's boxes; DATASET.ROOT."""
-    generate(folder, {"train2017": 2, "val2017": 1}, people=(1, 1), workers=1, progress=False)
-    return folder
 
 
 def check_data(cfg: CfgNode, train: bool, info: Callable[[str], object]) -> None:

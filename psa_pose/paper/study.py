@@ -12,7 +12,7 @@ import numpy as np
 
 from psa_pose.checkpoints import load_checkpoint, load_weights
 from psa_pose.config import dump_config, load_config
-from psa_pose.errors import DataError, PsaPoseError
+from psa_pose.errors import DataError
 from psa_pose.evaluation.result_files import read_result_file
 from psa_pose.files import write_json, write_text
 from psa_pose.metrics.accumulate import STATS, accumulate, coco_stats
@@ -20,6 +20,7 @@ from psa_pose.metrics.coco_ap import match_results
 from psa_pose.metrics.significance import Estimate, bootstrap, differences
 from psa_pose.paper.jobs import Write, run_jobs
 from psa_pose.paper.plan import Job, Plan, run_steps
+from psa_pose.paper.reproduce import finish
 from psa_pose.paper.results import read_result, result_list
 from psa_pose.tables import format_columns, markdown_table
 from psa_pose.tasks import build_task
@@ -58,10 +59,10 @@ def run_study(study: Study, write: Write) -> None:
     jobs = {(block, seed): _job(study, block, seed) for seed in study.seeds for block in study.blocks}
     failures: dict[Path, str] = {}
     run_jobs(list(jobs.values()), failures, write)
-    if failures:
-        told = "; ".join(f"{folder}: {reason}" for folder, reason in failures.items())
-        raise PsaPoseError(f"{len(failures)} of {len(jobs)} runs failed ({told}); mend it and give the command again")
-    _write_study(study, {b: [jobs[b, seed] for seed in study.seeds] for b in study.blocks}, write)
+    if not failures:
+        _write_study(study, {b: [jobs[b, seed] for seed in study.seeds] for b in study.blocks}, write)
+    files, follow = f"{study.out}/study.md, .json and .svg", "tools/compare.py on the result lists of two runs"
+    finish(list(jobs.values()), failures, files, follow, write)
 
 
 def _job(study: Study, block: str, seed: int) -> Job:
@@ -76,7 +77,10 @@ def _job(study: Study, block: str, seed: int) -> Job:
 def _write_study(study: Study, jobs: Mapping[str, Sequence[Job]], write: Write) -> None:
     runs = {block: [_run(job) for job in of_block] for block, of_block in jobs.items()}
     rows = _analyse({block: [_result_lists(job) for job in of_block] for block, of_block in jobs.items()})
-    gates = {block: _mean([run["gates"] for run in of_block]) for block, of_block in runs.items()}
+    gates = {
+        block: {name: statistics.mean(run["gates"][name] for run in of_block) for name in of_block[0]["gates"]}
+        for block, of_block in runs.items()
+    }
     header, *lines = _cells(rows)
     header.append("std of spatial gates")
     for line, spread in zip(lines, gates.values(), strict=True):
@@ -85,10 +89,9 @@ def _write_study(study: Study, jobs: Mapping[str, Sequence[Job]], write: Write) 
     write_json(study.out / "study.json", content)
     write_text(study.out / "study.md", markdown_table(header, lines) + "\n")
     write_text(study.out / "study.svg", _plot(rows))
-    seeds = f"mean ± standard deviation over {len(study.seeds)} seeds"
-    write(f"\nAP in percent, {seeds}; differences from {study.blocks[0]!r}\n")
-    write(format_columns(header, lines, left=len(header), rule=False))
-    write(f"\n\nevery run, study.json, the table study.md and the plot study.svg are in {study.out}\n")
+    write(f"\nAP in percent, mean ± standard deviation over {len(study.seeds)} seeds; ")
+    write(f"differences from {study.blocks[0]!r}\n")
+    write(f"{format_columns(header, lines, left=len(header), rule=False)}\n\n")
 
 
 def _run(job: Job) -> dict[str, Any]:
@@ -116,10 +119,6 @@ def _gate_deviations(job: Job) -> dict[str, float]:
     return gate_deviations(task, model, test_set.dataset, _GATE_PERSONS)
 
 
-def _mean(seeds: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: statistics.mean(gates[name] for gates in seeds) for name in seeds[0]}
-
-
 @dataclass(frozen=True)
 class _BlockResult:
     """One block under one protocol, AP in percent: of each seed, and their mean minus the first block's.
@@ -136,7 +135,7 @@ class _BlockResult:
     seeds: float | None
 
 
-def _analyse(results: Mapping[str, Sequence[Mapping[str, Path]]], resamples: int = 1000) -> list[_BlockResult]:
+def _analyse(results: Mapping[str, Sequence[Mapping[str, Path]]]) -> list[_BlockResult]:
     """Every block against the first one: results[block][seed][protocol] is a result file that tools/test.py wrote.
 
     Raises DataError where a block has other seeds or protocols than the first.
@@ -148,18 +147,18 @@ def _analyse(results: Mapping[str, Sequence[Mapping[str, Path]]], resamples: int
         for block, runs in results.items():
             if len(runs) != len(first) or any(run.keys() != first[0].keys() for run in runs):
                 raise DataError(f"block {block!r} was not tested with the seeds and boxes of the first; run it again")
-            scored = [_scored(run[protocol], resamples) for run in runs]
+            scored = [_scored(run[protocol]) for run in runs]
             ap, samples = [100 * value for value, _ in scored], np.mean([drawn for _, drawn in scored], axis=0)
             base = base or (ap, samples)
             rows.append(_row(block, protocol, ap, samples, *base))
     return rows
 
 
-def _scored(path: Path, resamples: int) -> tuple[float, np.ndarray]:
+def _scored(path: Path) -> tuple[float, np.ndarray]:
     """AP of a result file, 0 to 1, and STATS of each resample of its images."""
     file = read_result_file(path)
     matches = match_results(file.annotations.content, file.results, np.array(file.skeleton.sigmas))
-    return coco_stats(accumulate(matches))["AP"], bootstrap(matches, resamples)
+    return coco_stats(accumulate(matches))["AP"], bootstrap(matches)
 
 
 def _row(
@@ -185,13 +184,14 @@ def _cells(rows: Sequence[_BlockResult]) -> list[list[str]]:
         line = [block]
         for row in (row for row in rows if row.block == block):
             line += [_spread(statistics.mean(row.ap), statistics.stdev(row.ap) if row.ap[1:] else None)]
-            if row.images is None:
-                line += ["-", "-", "-"]
-            else:
-                line += [_spread(row.images.value, row.seeds, sign="+")]
-                line += [f"{row.images.low:+.1f} to {row.images.high:+.1f}", f"{row.images.p_value:.3f}"]
+            line += _difference(row.images, row.seeds) if row.images else ["-", "-", "-"]
         lines.append(line)
     return lines
+
+
+def _difference(images: Estimate, seeds: float | None) -> list[str]:
+    interval = f"{images.low:+.1f} to {images.high:+.1f}"
+    return [_spread(images.value, seeds, sign="+"), interval, f"{images.p_value:.3f}"]
 
 
 def _spread(mean: float, deviation: float | None, sign: str = "") -> str:
