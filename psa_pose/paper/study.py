@@ -61,8 +61,8 @@ def run_study(study: Study, write: Write) -> None:
     run_jobs(list(jobs.values()), failures, write)
     if not failures:
         _write_study(study, {b: [jobs[b, seed] for seed in study.seeds] for b in study.blocks}, write)
-    files, follow = f"{study.out}/study.md, .json and .svg", "tools/compare.py on the result lists of two runs"
-    finish(list(jobs.values()), failures, files, follow, write)
+    follow = "tools/compare.py on the result lists of two runs"
+    finish(list(jobs.values()), failures, f"folder {study.out}", follow, write)
 
 
 def _job(study: Study, block: str, seed: int) -> Job:

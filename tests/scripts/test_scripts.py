@@ -60,4 +60,5 @@ def test_study_trains_tests_tabulates_and_goes_on(people, tmp_path):
     assert again.stdout.splitlines()[-5:] == first.stdout.splitlines()[-5:]
     other = run("tools/study.py", *arguments, "TRAIN.BATCH_SIZE", 8)
     assert other.returncode == 2
-    assert "another config" in other.stderr
+    assert "another config" in other.stdout
+    assert "error: 2 of 2 rows failed" in other.stderr
