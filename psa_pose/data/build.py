@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 
 from psa_pose.data.augment import Augmentation
 from psa_pose.data.check_boxes import check_boxes, detector_recall
+from psa_pose.data.check_images import SAMPLED, image_findings, look_at_images, turned_text
 from psa_pose.data.check_labels import check_crops, check_labels
 from psa_pose.data.coco import (
     Annotations,
@@ -170,6 +171,7 @@ def _dataset(
     problems = problems + [f"image {images / persons.image_names[row].decode()} is missing" for row in missing]
     report_problems(problems, cfg.DATASET.ON_ERROR, info)
     persons = persons.select(there)
+    exif = _look_at_images(cfg, persons, images, source, info)
     if len(persons) == 0:
         raise DataError(f"{source} has no person to use (not a crowd, with a keypoint and an image); check the file")
     return CropDataset(
@@ -182,7 +184,24 @@ def _dataset(
         cfg.INPUT.CHANNEL_ORDER,
         augmentation,
         cfg.SEED,
+        exif,
     )
+
+
+def _look_at_images(cfg: CfgNode, persons: Persons, folder: Path, source: Path, info: Info) -> str:
+    """How pictures are read, by a look at some headers; what contradicts their stated sizes is said or raised."""
+    rows = np.unique(persons.image)
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(SAMPLED, len(rows))).astype(int))]
+    paths = [folder / persons.image_names[row].decode() for row in rows]
+    looked = look_at_images(paths, persons.image_sizes[rows], cfg.DATASET.EXIF)
+    if looked.turned:
+        info(f"{source}: {turned_text(looked)}")
+    findings = image_findings(looked)
+    if cfg.DATASET.ON_ERROR == "skip":
+        # Each is left out where it is decoded.
+        findings = [finding for finding in findings if finding.level == "warning"]
+    tell(findings, source, "annotation file", info)
+    return looked.exif
 
 
 def _images_there(persons: Persons, folder: Path) -> np.ndarray:

@@ -44,7 +44,8 @@ class CropGeometry(NamedTuple):
 class CropDataset(Dataset):
     """Crops of persons, addressed by (epoch, row): the epoch seeds the augmentation.
 
-    input_size: (width, height) of the crop, pixels. grid: the codec's. augmentation: None for evaluation.
+    input_size: (width, height) of the crop, pixels. grid: the codec's. augmentation: None for evaluation. exif: as in
+    `images.read_image`.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class CropDataset(Dataset):
         channel_order: str,
         augmentation: Augmentation | None = None,
         seed: int = 0,
+        exif: str = "ignore",
     ) -> None:
         self.persons = persons
         self.image_folder = image_folder
@@ -67,6 +69,7 @@ class CropDataset(Dataset):
         self.channel_order = channel_order
         self.augmentation = augmentation
         self.seed = seed
+        self.exif = exif
         self.centers, self.regions = box_to_region(persons.boxes, input_size[0] / input_size[1], padding)
         self._last_image: tuple[int, np.ndarray] | None = None
 
@@ -128,8 +131,14 @@ class CropDataset(Dataset):
         """The file of an image of `persons`."""
         return self.image_folder / self.persons.image_names[image].decode()
 
+    def stated_size(self, image: int) -> tuple[float, float]:
+        """Width and height of an image of `persons` as the annotations state them; 0 where they do not."""
+        width, height = self.persons.image_sizes[image].tolist()
+        return width, height
+
     def _image(self, image: int) -> np.ndarray:
         """The decoded image; kept until another is asked for, since boxes of one image often follow each other."""
         if self._last_image is None or self._last_image[0] != image:
-            self._last_image = (image, read_image(self.image_path(image), self.channel_order))
+            path, size = self.image_path(image), self.stated_size(image)
+            self._last_image = (image, read_image(path, self.channel_order, size, self.exif))
         return self._last_image[1]

@@ -19,7 +19,8 @@ import torch.nn.functional as F
 
 from psa_pose.data.batch import Batch, make_batch, stack
 from psa_pose.data.dataset import CropDataset
-from psa_pose.data.images import decode_image, is_plain_jpeg, read_file
+from psa_pose.data.headers import read_header
+from psa_pose.data.images import Size, decode_image, is_plain_jpeg, orientation_to_apply, read_file, size_problem
 from psa_pose.data.loader import BatchMaker, Key
 from psa_pose.errors import ConfigError, DataError
 from psa_pose.geometry import invert
@@ -65,7 +66,7 @@ def encode_batch(dataset: CropDataset, keys: Sequence[Key]) -> EncodedBatch:
     matrices, joints, visible = zip(*dataset.poses(keys), strict=True)
     rows = np.array([row for _, row in keys])
     images, image_index = np.unique(dataset.persons.image[rows], return_inverse=True)
-    contents, sizes, problems = zip(*(_encoded(dataset.image_path(int(image))) for image in images), strict=True)
+    contents, sizes, problems = zip(*(_encoded(dataset, int(image)) for image in images), strict=True)
     return EncodedBatch(
         content=torch.from_numpy(np.concatenate(contents)),
         sizes=torch.tensor(sizes),
@@ -79,16 +80,28 @@ def encode_batch(dataset: CropDataset, keys: Sequence[Key]) -> EncodedBatch:
     )
 
 
-def _encoded(path: Path) -> tuple[np.ndarray, tuple[int, int, int], str]:
-    """Content, sizes and problem of an image, as in `EncodedBatch`."""
+def _encoded(dataset: CropDataset, image: int) -> tuple[np.ndarray, tuple[int, int, int], str]:
+    """Content, sizes and problem of an image, as in `EncodedBatch`. What is to be turned upright is decoded here."""
+    path, size = dataset.image_path(image), dataset.stated_size(image)
     try:
         data = read_file(path)
-        if is_plain_jpeg(data):
+        if is_plain_jpeg(data) and _as_stored(data, path, size, dataset.exif):
             return np.frombuffer(data, np.uint8), (len(data), 0, 0), ""
-        pixels = decode_image(data, path)
+        pixels = decode_image(data, path, "rgb", size, dataset.exif)
     except DataError as error:
         return np.zeros(0, np.uint8), (0, 0, 0), str(error)
     return pixels.reshape(-1), (pixels.size, *pixels.shape[:2]), ""
+
+
+def _as_stored(data: bytes, path: Path, size: Size, exif: str) -> bool:
+    """True for a picture whose pixels are used as they are stored. Raises DataError where its size is another one."""
+    header = read_header(data)
+    if header is None or orientation_to_apply(header.orientation, header[:2], size, exif) > 1:
+        return False
+    problem = size_problem(path, header.orientation, header[:2], size)
+    if problem:
+        raise DataError(problem)
+    return True
 
 
 def decode_on_device(batch: Batch | EncodedBatch, dataset: CropDataset, device: torch.device) -> Batch:

@@ -7,16 +7,62 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from psa_pose.data.headers import exif_orientation, jpeg_segments, upright
 from psa_pose.errors import DataError
 
+# Width and height; (0, 0) where nobody states them.
+Size = tuple[float, float]
+UNKNOWN: Size = (0, 0)
 
-def read_image(path: Path, channel_order: str = "rgb") -> np.ndarray:
+
+def read_image(path: Path, channel_order: str = "rgb", size: Size = UNKNOWN, exif: str = "ignore") -> np.ndarray:
     """The picture as (H, W, 3) uint8 in "rgb" or "bgr" order.
 
-    Grey becomes three equal channels, an alpha channel is dropped, 16 bits become 8, and an EXIF rotation is ignored:
-    COCO's annotations are in the pixels as stored. Raises DataError for a missing, truncated or unreadable file.
+    Grey becomes three equal channels, an alpha channel is dropped, 16 bits become 8. size: (width, height) that the
+    annotations state. exif: what becomes of a camera's rotation, see `orientation_to_apply`; COCO's annotations are in
+    the pixels as stored. Raises DataError for a missing, truncated or unreadable file and for one of another size.
     """
-    return decode_image(read_file(path), path, channel_order)
+    return decode_image(read_file(path), path, channel_order, size, exif)
+
+
+def orientation_to_apply(orientation: int, stored: Size, stated: Size, exif: str) -> int:
+    """EXIF's orientation where a picture is to be turned by it; 1: as it is.
+
+    orientation: the file's. stored, stated: (width, height) of its pixels and in the annotations. exif: "ignore";
+    "apply"; "auto": where the stated size is that of the turned picture, and not of the stored; "upright": where it is
+    that of the turned.
+    """
+    if exif == "ignore" or (exif == "auto" and _same(stored, stated)):
+        return 1
+    turned = stored[::-1] if orientation >= 5 else stored
+    return orientation if exif == "apply" or _same(turned, stated) else 1
+
+
+def size_problem(path: Path, orientation: int, actual: Size, stated: Size, turned: bool = False) -> str:
+    """Both sizes and the likely cause where a picture is not of the stated size; "" where it is, or none is stated.
+
+    orientation: EXIF's. actual: (width, height) as it was read; turned: as EXIF wants it.
+    """
+    if min(stated) <= 0 or _same(actual, stated):
+        return ""
+    ratio = actual[0] / stated[0], actual[1] / stated[1]
+    if _same(actual[::-1], stated):
+        cause = "width and height are exchanged: write those of the file"
+        if orientation >= 5 and not turned:
+            cause = f"its EXIF orientation is {orientation}, DATASET.EXIF 'auto' reads it upright"
+        elif turned:
+            cause = "the labels are of the picture as stored: write DATASET.EXIF 'auto' or 'ignore'"
+    elif abs(ratio[0] / ratio[1] - 1) < 0.02:
+        cause = f"the labels were made at {1 / ratio[0]:.3g} times its resolution: scale them, or use those pictures"
+    else:
+        cause = "it is another picture, or was cut since: label this one, or bring back the other"
+    stated_text = f"{stated[0]:.0f} x {stated[1]:.0f}"
+    return f"image {path} is {actual[0]} x {actual[1]} pixels, the annotations say {stated_text}; {cause}"
+
+
+def _same(size: Size, stated: Size) -> bool:
+    """A pixel's difference is rounding."""
+    return abs(size[0] - stated[0]) <= 1 and abs(size[1] - stated[1]) <= 1
 
 
 def read_file(path: Path) -> bytes:
@@ -30,8 +76,10 @@ def read_file(path: Path) -> bytes:
     return data
 
 
-def decode_image(data: bytes, path: Path, channel_order: str = "rgb") -> np.ndarray:
-    """The picture in a file's bytes, as `read_image` gives it; path: for the DataError where OpenCV cannot read it."""
+def decode_image(
+    data: bytes, path: Path, channel_order: str = "rgb", size: Size = UNKNOWN, exif: str = "ignore"
+) -> np.ndarray:
+    """The picture in a file's bytes, as `read_image` gives it; path: for the DataError where it cannot be used."""
     colour = cv2.IMREAD_COLOR_RGB if channel_order == "rgb" else cv2.IMREAD_COLOR
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), colour | cv2.IMREAD_IGNORE_ORIENTATION) if data else None
@@ -39,6 +87,14 @@ def decode_image(data: bytes, path: Path, channel_order: str = "rgb") -> np.ndar
         image = None
     if image is None:
         raise DataError(f"image {path} is not a picture that OpenCV can read ({len(data)} bytes); replace the file")
+    stored = image.shape[1::-1]
+    own = exif_orientation(data) if exif in ("apply", "upright") or not _same(stored, size) else 1
+    orientation = orientation_to_apply(own, stored, size, exif)
+    if orientation > 1:
+        image = upright(image, orientation)
+    problem = size_problem(path, own, image.shape[1::-1], size, orientation > 1)
+    if problem:
+        raise DataError(problem)
     return image
 
 
@@ -59,18 +115,14 @@ def is_plain_jpeg(data: bytes) -> bool:
 
     False for anything else, among it CMYK and RGB stored as such, of which decoders make different colours.
     """
-    at, converted = 2, True
-    while data.startswith(b"\xff\xd8") and at + 4 <= len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == 0xFF:
-            at += 1
-            continue
-        segment = data[at + 4 : at + 2 + length]
+    if not data.startswith(b"\xff\xd8"):
+        return False
+    converted = True
+    for marker, segment in jpeg_segments(data):
         if marker == 0xEE and segment.startswith(b"Adobe"):
             converted = segment[11:12] != b"\0"
         # Start of frame: bits, height and width (2 bytes each), number of components, then 3 bytes for each.
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             grey, colour = segment[5:6] == b"\1", segment[5:6] == b"\3" and converted and segment[6::3] != b"RGB"
             return marker <= 0xC2 and segment[:1] == b"\x08" and (grey or colour)
-        at += 2 + length
     return False

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from psa_pose.config.skeleton import read_category
-from psa_pose.data.coco import Annotations, image_arrays, read_annotations, read_image_info
+from psa_pose.data.coco import Annotations, image_arrays, image_sizes, read_annotations, read_image_info
 from psa_pose.data.coco_form import PERSON_CATEGORY as PERSON
 from psa_pose.data.images import read_image
 from psa_pose.distributed import progress_bar
@@ -57,11 +57,12 @@ def detect_people(detector: BatchDetector, listed: Annotations, folder: Path, ou
     cannot be read.
     """
     ids, names = image_arrays(listed)
+    sizes = [(width, height) for width, height in image_sizes(listed).tolist()]
     entries: list[dict[str, Any]] = []
     with progress_bar(desc="images", total=len(ids)) as progress:
         for start in range(0, len(ids), batch):
             rows = range(start, min(start + batch, len(ids)))
-            images = [read_image(folder / names[row].decode()) for row in rows]
+            images = [read_image(folder / names[row].decode(), "rgb", sizes[row], "auto") for row in rows]
             for row, (boxes, scores) in zip(rows, detector.batch(images), strict=True):
                 entries += detection_entries(int(ids[row]), boxes, scores, listed.category)
             progress.update(len(rows))
