@@ -41,6 +41,7 @@ class Smoke:
 
 SMOKE = {
     # README.md
+    "psa-pose configs hrnet": Smoke(),
     "bash scripts/quickstart.sh": Smoke(not_run=INSTALLS),
     "bash scripts/test.sh": Smoke(not_run=ITSELF),
     "bash scripts/test.sh -m slow -k flat": Smoke(not_run=ITSELF),

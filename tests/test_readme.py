@@ -30,8 +30,8 @@ PAGES = [
 # Where downloads and runs go: these need not be there.
 WRITTEN = ("data/coco", "data/pretrained", "data/mpii", "data/synthetic", "output/")
 LAUNCHERS = ("python", "bash", "torchrun", "sbatch", "psa-pose")
-# A script of ours by its path, or a command by its name.
-OURS = r"\b(tools|scripts)/\w+\.(py|sh)\b|psa(-|_)pose [a-z-]+"
+# A script of ours by its path, or a command by its name with a word of its own: `psa-pose train` alone is a mention.
+OURS = r"\b(tools|scripts)/\w+\.(py|sh)\b|psa(-|_)pose [a-z][a-z-]* +\S"
 # Scripts that hand their words on.
 PASSED_ON = {"scripts/train_slurm.sh": "tools/train.py"}
 
