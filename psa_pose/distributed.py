@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
+from psa_pose.errors import PsaPoseError
+
 T = TypeVar("T")
+
+# For how long processes wait for each other at the start, and later for an answer.
+MEETING, ANSWER = timedelta(minutes=10), timedelta(minutes=30)
 
 
 def rank() -> int:
@@ -32,7 +40,11 @@ def is_main() -> bool:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the processes that torchrun started (nccl on GPUs, gloo on CPUs); outside torchrun, nothing."""
+    """Join the processes that torchrun started; outside torchrun, nothing.
+
+    Tensors on GPUs travel by nccl; those on CPUs, objects and barriers by gloo. Raises PsaPoseError where the others do
+    not come within MEETING.
+    """
     if "WORLD_SIZE" not in os.environ or dist.is_initialized():
         yield
         return
@@ -40,13 +52,52 @@ def process_group(device: torch.device) -> Iterator[None]:
     store, own_rank, processes = next(dist.rendezvous("env://"))
     # torchrun keeps one store over its restarts: without names of their own, processes that were started again would
     # read the addresses of those before them, and wait for the dead.
-    attempt = dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-    backend = "nccl" if gpu else "gloo"
-    dist.init_process_group(backend, store=attempt, rank=own_rank, world_size=processes, device_id=gpu)
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    start = dist.PrefixStore(_agreed_name(store, own_rank, processes), store)
+    backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
+    dist.init_process_group(backend, store=start, rank=own_rank, world_size=processes, device_id=gpu, timeout=ANSWER)
+    yield
+    # After an error the others may be anywhere: they are not waited for.
+    dist.destroy_process_group()
+
+
+def _agreed_name(store: dist.Store, own_rank: int, processes: int) -> str:
+    """A name of this start, the same in all processes and of no earlier start.
+
+    torchrun's restart count is none: each of its agents counts for itself. The main process names the start; the others
+    answer with a word that nobody has used before, until they find it among those that the main process has read.
+    """
+    own_word, until = uuid.uuid4().hex, time.monotonic() + MEETING.total_seconds()
+    if own_rank == 0:
+        store.set("start", own_word)
+        words = [_read(store, f"{own_word}/{other}", until, other, processes) for other in range(1, processes)]
+        store.set(f"{own_word}/read", " ".join(words))
+        return own_word
+    answered = ""
+    while True:
+        name = _read(store, "start", until, 0, processes)
+        if name != answered:
+            store.set(f"{name}/{own_rank}", own_word)
+            answered = name
+        if store.check([f"{name}/read"]) and own_word in store.get(f"{name}/read").decode().split():
+            return name
+        _check_deadline(until, 0, processes)
+        time.sleep(0.05)
+
+
+def _read(store: dist.Store, key: str, until: float, whose: int, processes: int) -> str:
+    """What process `whose` has written, waited for until then (time.monotonic)."""
+    while not store.check([key]):
+        _check_deadline(until, whose, processes)
+        time.sleep(0.05)
+    return store.get(key).decode()
+
+
+def _check_deadline(until: float, missing: int, processes: int) -> None:
+    if time.monotonic() > until:
+        raise PsaPoseError(
+            f"process {missing} of {processes} did not come within {MEETING.total_seconds():.0f} s; see that torchrun "
+            "runs on every machine, with the same --nnodes and an address that all of them reach"
+        )
 
 
 def all_gather(value: T) -> list[T]:

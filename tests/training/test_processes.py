@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -124,3 +125,39 @@ def test_a_signal_to_the_tool_and_its_workers_leaves_a_checkpoint_and_a_sentence
     assert "Traceback" not in said
     content = load_checkpoint(folder / "last.pt")
     assert len(losses(folder)) == content["epoch"] * 13 + content["training"]["step"]
+
+
+@pytest.mark.slow
+def test_two_agents_meet_again_after_one_of_their_workers_is_killed(tiny_config, start, tmp_path):
+    """As on two machines: each torchrun counts the restarts of its own workers."""
+    words = ["TRAIN.EPOCHS", 12, "TRAIN.BATCH_SIZE", 2, "TRAIN.SAVE_EVERY", 3, "AUTO_RESUME", True]
+    left_alone, whole = start("whole", 2, *words)
+    assert left_alone.wait(250) == 0
+    folder, config = tmp_path / "job", tmp_path / "job.yaml"
+    config.write_text(dump_config(tiny_config(*SMALL, "OUTPUT_DIR", folder, *words)))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    options = ["--nnodes=2", "--nproc_per_node=1", "--max-restarts=3", "--monitor-interval=0.5"]
+    options += ["--rdzv-backend=c10d", f"--rdzv-endpoint={address}", "--rdzv-id=job"]
+    command = [sys.executable, "-m", "torch.distributed.run", *options, "tools/train.py", "--cfg", str(config)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    outputs = [(tmp_path / f"agent{number}.txt").open("w") for number in (0, 1)]
+    agents = [
+        subprocess.Popen(command, cwd=REPOSITORY, stdout=out, stderr=subprocess.STDOUT, env=environment)
+        for out in outputs
+    ]
+    try:
+        wait_until(lambda: len(lines(folder / "metrics.jsonl")) > 8 and (folder / "last.pt").exists(), agents[0])
+        os.kill(workers_of(agents[1])[0], signal.SIGKILL)
+        killed = time.monotonic()
+        wait_until(lambda: "going on after" in (folder / "log.txt").read_text(), agents[0])
+        print(f"training again after {time.monotonic() - killed:.0f} s")
+        assert time.monotonic() - killed < 60
+        assert [agent.wait(250) for agent in agents] == [0, 0]
+    finally:
+        for agent in agents:
+            agent.kill()
+    a, b = load_checkpoint(whole / "last.pt"), load_checkpoint(folder / "last.pt")
+    assert all(torch.equal(a["model"][key], b["model"][key]) for key in a["model"])
+    assert losses(folder) == losses(whole)
