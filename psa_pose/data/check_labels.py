@@ -113,10 +113,10 @@ def _positions(labels: Labels, around: np.ndarray) -> list[Finding]:
     poor = outside >= LEFT_OUT
     if not found and poor.mean() > LEFT_OUT_SHARE:
         beside = outside == labels.visible.sum(1)
-        also = f", {beside.sum():,} of them all ({some(labels.ids[beside])})" if beside.any() else ""
-        text = (
-            f"{poor.sum():,} boxes leave out {LEFT_OUT} or more of their own keypoints ({some(labels.ids[poor])}){also}"
+        also = (
+            f", {beside.sum():,} of them lie beside their person ({some(labels.ids[beside])})" if beside.any() else ""
         )
+        text = f"{poor.sum():,} boxes leave out {LEFT_OUT} or more of their own keypoints ({some(labels.ids[poor])})"
         found.append(Finding("warning", f"{text}{also}; mend these boxes, or the crops cut the persons"))
     return found
 

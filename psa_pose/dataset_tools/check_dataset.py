@@ -8,8 +8,10 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from psa_pose.config.skeleton import build_skeleton
+from psa_pose.data.check_labels import check_crops
+from psa_pose.data.findings import Finding
 from psa_pose.data.mpii import read_head_truth, read_mpii
-from psa_pose.dataset_tools.check_files import Finding, check_annotation_file, check_detection_file
+from psa_pose.dataset_tools.check_files import check_annotation_file, check_detection_file
 from psa_pose.skeleton import Skeleton
 
 
@@ -24,25 +26,28 @@ def run_check(cfg: CfgNode, info: Callable[[str], None] = print) -> int:
 def checked_files(cfg: CfgNode, train: bool = True) -> Iterator[tuple[Path, list[Finding], list[str]]]:
     """Each file of a config, what is found in it, and lines that count; train: also those that are trained on."""
     root, data, skeleton = Path(cfg.DATASET.ROOT).expanduser(), cfg.DATASET, build_skeleton(cfg)
-    check = _check_mpii_file if data.FORMAT == "mpii" else check_annotation_file
     splits = [(data.TRAIN_ANNOTATIONS, data.TRAIN_IMAGES)] if train else []
     for persons, images in [*splits, (data.TEST_ANNOTATIONS, data.TEST_IMAGES)]:
-        yield root / persons, *check(root / persons, root / images, skeleton)
+        path, folder = root / persons, root / images
+        if data.FORMAT == "mpii":
+            yield path, *_check_mpii_file(path, folder, skeleton, cfg.INPUT.PADDING)
+        else:
+            yield path, *check_annotation_file(path, folder, skeleton, data.CATEGORY, data.EXIF)
     if data.TEST_HEADS:
         heads = read_head_truth(root / data.TEST_HEADS, skeleton)
         yield root / data.TEST_HEADS, [], [f"{len(heads.head_sizes):,} persons with a head's size"]
     if data.TEST_DETECTIONS:
         path = root / data.TEST_DETECTIONS
-        yield path, *check_detection_file(path, root / data.TEST_ANNOTATIONS)
+        yield path, *check_detection_file(path, root / data.TEST_ANNOTATIONS, skeleton, data.CATEGORY)
 
 
-def _check_mpii_file(path: Path, images: Path, skeleton: Skeleton) -> tuple[list[Finding], list[str]]:
+def _check_mpii_file(path: Path, images: Path, skeleton: Skeleton, padding: float) -> tuple[list[Finding], list[str]]:
     annotations, persons, problems = read_mpii(path, skeleton)
     names = [image["file_name"] for image in annotations.content["images"]]
     problems += [f"image {images / name} is missing" for name in names if not (images / name).is_file()]
     blank = int((persons.visible.sum(1) == 0).sum())
     counts = [f"{len(names):,} images, {len(persons):,} persons, {blank:,} of them without a labelled joint"]
-    return [Finding("error", problem) for problem in problems], counts
+    return [*(Finding("error", problem) for problem in problems), *check_crops(persons, padding)], counts
 
 
 def _tell(path: Path, findings: list[Finding], counts: list[str], info: Callable[[str], None]) -> int:

@@ -5,32 +5,29 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from psa_pose.data.coco_form import is_id, is_number
+from psa_pose.config.skeleton import keypoint_category
+from psa_pose.data.coco_form import PERSON_CATEGORY, is_id, is_number, names_problem
+from psa_pose.data.findings import Finding
+from psa_pose.dataset_tools.check_facts import annotation_facts, detection_facts, unreadable
 from psa_pose.errors import DataError
 from psa_pose.files import read_json
-from psa_pose.skeleton import Skeleton
+from psa_pose.skeleton import COCO, Skeleton
 
 MEDIUM, LARGE = 32.0**2, 96.0**2
 
 
-@dataclass(frozen=True)
-class Finding:
-    """level: "error" (a run fails, or its AP means nothing) or "warning". text: what, where, and what to do."""
-
-    level: str
-    text: str
-
-
-def check_annotation_file(path: Path, images: Path | None, skeleton: Skeleton) -> tuple[list[Finding], list[str]]:
+def check_annotation_file(
+    path: Path, images: Path | None, skeleton: Skeleton, category: str = "", exif: str = "auto"
+) -> tuple[list[Finding], list[str]]:
     """Everything found in a keypoint annotation file, and lines that count what is there.
 
-    images: the folder of its images; None: not looked at. Raises DataError only for a file that is no JSON object.
+    images: the folder of its images; None: not looked at. category, exif: as in DATASET. Raises DataError only for a
+    file that is no JSON object.
     """
     content = read_json(path, "annotation file")
     if not isinstance(content, dict):
@@ -43,14 +40,22 @@ def check_annotation_file(path: Path, images: Path | None, skeleton: Skeleton) -
             lists[key] = []
     pictures, rows, categories = (lists[key] or [] for key in ("images", "annotations", "categories"))
     findings += _check_images(pictures, images) + _check_categories(categories, rows, skeleton)
+    rows = _of_persons(rows, categories, category, path)
     sized = [p for p in pictures if is_number(p.get("width")) and is_number(p.get("height"))]
     findings += _check_rows(rows, {_key(p.get("id")): p for p in sized}, skeleton)
     whole = [row for row in rows if not _lacking(row, skeleton)]
     findings += _check_population(whole)
-    return findings, _counts(pictures, rows, whole)
+    counts = _counts(pictures, rows, whole)
+    try:
+        facts, more = annotation_facts(path, images, skeleton, category, exif)
+    except DataError as error:
+        facts, more = unreadable(error, findings), []
+    return findings + facts, counts + more
 
 
-def check_detection_file(path: Path, annotation_path: Path) -> tuple[list[Finding], list[str]]:
+def check_detection_file(
+    path: Path, annotation_path: Path, skeleton: Skeleton = COCO, category: str = ""
+) -> tuple[list[Finding], list[str]]:
     """The same for a detector's boxes on the images of an annotation file."""
     content = read_json(path, "detection file")
     if not isinstance(content, list):
@@ -66,20 +71,47 @@ def check_detection_file(path: Path, annotation_path: Path) -> tuple[list[Findin
         and is_id(d.get("image_id"))
         and is_number(d.get("score"))
     ]
-    persons = [d for d in whole if d["category_id"] == 1]
+    person = _person_id(annotations, category, annotation_path)
+    persons = [d for d in whole if d["category_id"] == person]
     cases = [
         (
             "error",
             len(content) - len(whole),
             "entries lack image_id, category_id, bbox or score, or these are no numbers",
         ),
-        ("warning", len(whole) - len(persons), "boxes are not of category 1 (person) and are not used"),
+        ("warning", len(whole) - len(persons), f"boxes are not of category {person} (person) and are not used"),
         ("error", sum(d["image_id"] not in known for d in persons), "boxes are on images of another split"),
         ("error", sum(not _positive(d["bbox"]) for d in persons), "boxes have no area"),
         ("error", int(not persons), "file has no box of a person: nothing would be evaluated with detector boxes"),
     ]
     findings = [Finding(level, f"{count:,} {text}") for level, count, text in cases if count]
-    return findings, [f"{len(persons):,} person boxes on {len({d['image_id'] for d in persons}):,} images"]
+    if whole and not persons:
+        listed = ", ".join(sorted({str(d["category_id"]) for d in whole})[:5])
+        findings.append(Finding("error", f"all {len(whole):,} boxes are of category {listed}; {person} is read"))
+    counts = [f"{len(persons):,} person boxes on {len({d['image_id'] for d in persons}):,} images"]
+    try:
+        facts, recall = detection_facts(path, annotation_path, skeleton, category)
+    except DataError as error:
+        facts, recall = unreadable(error, findings), ""
+    return findings + facts, counts + ([recall] if recall else [])
+
+
+def _person_id(annotations: Any, category: str, path: Path) -> int:
+    """The persons' category id; 1 where the file does not tell."""
+    try:
+        found = keypoint_category(annotations["categories"], category, path)
+        return PERSON_CATEGORY if found is None else found["id"]
+    except (DataError, KeyError, TypeError):
+        return PERSON_CATEGORY
+
+
+def _of_persons(
+    rows: list[dict[str, Any]], categories: list[dict[str, Any]], category: str, path: Path
+) -> list[dict[str, Any]]:
+    """The annotations without those of other categories, where the categories tell which these are."""
+    person = _person_id({"categories": categories}, category, path)
+    mine = [row for row in rows if row.get("category_id", person) == person]
+    return mine or rows
 
 
 def _check_images(images: Sequence[dict[str, Any]], folder: Path | None) -> list[Finding]:
@@ -108,7 +140,7 @@ def _check_images(images: Sequence[dict[str, Any]], folder: Path | None) -> list
 
 
 def _there(folder: Path, name: str) -> bool:
-    return os.path.isfile(folder / name)
+    return os.path.isfile(folder / name.replace("\\", "/"))
 
 
 def _check_categories(
@@ -116,14 +148,6 @@ def _check_categories(
 ) -> list[Finding]:
     findings = []
     used = {_key(row.get("category_id")) for row in rows}
-    if len(used) > 1:
-        findings.append(
-            Finding("error", f"annotations have categories {sorted(map(str, used))}; keep one, the persons")
-        )
-    if used - {1}:
-        findings.append(
-            Finding("error", "annotations are not of category 1; results are written as 1 and would be refused")
-        )
     unknown = used - {_key(c.get("id")) for c in categories}
     if unknown:
         findings.append(
@@ -132,17 +156,15 @@ def _check_categories(
             )
         )
     for category in categories:
-        names = category.get("keypoints")
-        if names is not None and names != list(skeleton.names):
-            findings.append(
-                Finding("error", f"category {category.get('id')} names keypoints {names}, not {list(skeleton.names)}")
-            )
+        problem = names_problem(category, skeleton)
+        if problem and _key(category.get("id")) in used:
+            findings.append(Finding("error", f"category {category.get('id')} {problem}"))
     return findings
 
 
 def _lacking(row: dict[str, Any], skeleton: Skeleton) -> str:
     """Which rule of shape an annotation breaks; "" where none."""
-    for key in ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "keypoints"):
+    for key in ("id", "image_id", "bbox", "area", "keypoints"):
         if key not in row:
             return f"have no {key!r}"
     if not (is_id(row["id"]) and is_id(row["image_id"])):
@@ -181,7 +203,7 @@ def _check_rows(rows: Sequence[dict[str, Any]], images: dict[Any, dict[str, Any]
         if "num_keypoints" in row and row["num_keypoints"] != labelled:
             found("error" if (row["num_keypoints"] == 0) != (labelled == 0) else "warning",
                   "state a num_keypoints that is not the number of labelled keypoints", row)  # fmt: skip
-        if labelled and not row["iscrowd"]:
+        if labelled and not row.get("iscrowd"):
             _check_person(row, images[row["image_id"]], found)
     return [Finding(level, f"{_some(ids, 'annotations')} {what}") for (level, what), ids in kinds.items()]
 
@@ -209,7 +231,7 @@ def _check_person(row: dict[str, Any], image: dict[str, Any], found: Any) -> Non
 
 
 def _check_population(rows: Sequence[dict[str, Any]]) -> list[Finding]:
-    counting = [row for row in rows if not row["iscrowd"] and any(v > 0 for v in row["keypoints"][2::3])]
+    counting = [row for row in rows if not row.get("iscrowd") and any(v > 0 for v in row["keypoints"][2::3])]
     if not counting:
         return [Finding("error", "no annotation is a person (not a crowd) with a labelled keypoint: AP would be -1")]
     areas = np.array([row["area"] for row in counting])
@@ -223,8 +245,8 @@ def _check_population(rows: Sequence[dict[str, Any]]) -> list[Finding]:
 def _counts(
     images: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], whole: Sequence[dict[str, Any]]
 ) -> list[str]:
-    crowds = sum(bool(row["iscrowd"]) for row in whole)
-    blank = sum(not row["iscrowd"] and not any(v > 0 for v in row["keypoints"][2::3]) for row in whole)
+    crowds = sum(bool(row.get("iscrowd")) for row in whole)
+    blank = sum(not row.get("iscrowd") and not any(v > 0 for v in row["keypoints"][2::3]) for row in whole)
     return [
         f"{len(images):,} images, {len(rows):,} annotations: {len(whole) - crowds - blank:,} persons with keypoints, "
         f"{blank:,} without any, {crowds:,} crowds"

@@ -1,3 +1,4 @@
+import copy
 import json
 import re
 
@@ -50,7 +51,7 @@ def each(content, **changes):
         (lambda c: each(c, keypoints=[0, 0, 0] * 17, num_keypoints=0), "error", "AP would be -1"),
         (lambda c: each(c, iscrowd=1), "error", "AP would be -1"),
         (lambda c: each(c, area=1500.0), "warning", "no person is large"),
-        (lambda c: each(c, category_id=2), "error", "results are written as 1"),
+        (lambda c: each(c, category_id=2), "error", "category .* is used but not listed"),
         (lambda c: c.update(categories=[]), "error", "used but not listed"),
         (lambda c: c["categories"][0].update(keypoints=["head"]), "error", "names keypoints"),
         (lambda c: c["images"].append(dict(c["images"][0])), "error", "image ids .* repeat"),
@@ -109,3 +110,49 @@ def test_whatever_stands_in_the_files_is_told_not_raised(people, tmp_path):
         boxes[rng.integers(len(boxes))][key] = junk[rng.integers(len(junk))]
         (tmp_path / "d.json").write_text(json.dumps(boxes))
         check_detection_file(tmp_path / "d.json", tmp_path / "a.json")
+
+
+def test_facts_that_contradict_each_other_are_named(people, tmp_path):
+    """Those that a run compares at its start: the check says them too, and of all pictures."""
+    path, images = files(people)
+    content = json.loads(path.read_text())
+    detections = json.loads((people / "person_detection_results/val2017_person_detections.json").read_text())
+
+    def checked(changed):
+        (tmp_path / "a.json").write_text(json.dumps(changed))
+        return " ".join(f"{f.level}: {f.text}" for f in check_annotation_file(tmp_path / "a.json", images, COCO)[0])
+
+    doubled = copy.deepcopy(content)
+    for image in doubled["images"]:
+        image.update(width=2 * image["width"], height=2 * image["height"])
+    assert re.search(
+        r"error: image .* pixels, the annotations say 384 x 320; the labels were made at 2 times", checked(doubled)
+    )
+    corners = copy.deepcopy(content)
+    for a in corners["annotations"]:
+        x, y, w, h = a["bbox"]
+        a["bbox"] = [x, y, x + w, y + h]
+    assert "as corners x1, y1, x2, y2" in checked(corners)
+    again = copy.deepcopy(content)
+    again["images"].append(again["images"][0] | {"id": 99999})
+    assert "warning: 1 image files are listed more than once" in checked(again)
+
+    (tmp_path / "d.json").write_text(json.dumps([d | {"category_id": 2} for d in detections]))
+    texts = " ".join(f.text for f in check_detection_file(tmp_path / "d.json", path)[0])
+    assert f"all {len(detections)} boxes are of category 2; 1 is read" in texts
+    (tmp_path / "d.json").write_text(json.dumps([d | {"score": 90.0} for d in detections] * 2))
+    findings, counts = check_detection_file(tmp_path / "d.json", path)
+    texts = " ".join(f.text for f in findings)
+    assert "score outside 0 to 1 (90 to 90)" in texts
+    assert "are another once more" in texts
+    assert re.fullmatch(r"they find \d+\.\d % of \d+ annotated persons at IoU 0.5", counts[1])
+
+
+def test_real_photographs_have_no_findings(coco_mini):
+    for split in ("train2017", "val2017"):
+        path = coco_mini / f"annotations/person_keypoints_{split}.json"
+        assert check_annotation_file(path, coco_mini / split, COCO)[0] == []
+    found = coco_mini / "person_detection_results/simulated_val2017_person_detections.json"
+    findings, counts = check_detection_file(found, path)
+    assert [f.text for f in findings] == ["19 boxes are not of category 1 (person) and are not used"]
+    assert counts[1] == "they find 100.0 % of 68 annotated persons at IoU 0.5"
