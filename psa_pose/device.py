@@ -23,12 +23,32 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def usable_device(device: str | torch.device) -> torch.device:
+    """ "auto" or a torch device -> a device that is there. Raises ConfigError. Changes no process-wide setting."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        first = str(error).splitlines()[0][:120]
+        raise ConfigError(f"device {str(device)!r} cannot be used ({first}); choose 'auto' or 'cpu'") from None
+    return chosen
+
+
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:
     """The context in which a network computes in "bf16" or "fp16"; for "fp32" nothing."""
     return torch.autocast(device.type, DTYPES[precision]) if precision in DTYPES else nullcontext()
+
+
+def check_dtype(dtype: torch.dtype, device: torch.device) -> None:
+    """Raise ConfigError for a number type that networks are not evaluated in on this device."""
+    allowed = (torch.float32, torch.bfloat16, *((torch.float16,) if device.type == "cuda" else ()))
+    if dtype not in allowed:
+        raise ConfigError(f"dtype {dtype} cannot be used on a {device.type}; choose one of {allowed}")
 
 
 def check_device(cfg: CfgNode, device: torch.device) -> None:

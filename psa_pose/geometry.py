@@ -141,9 +141,9 @@ def warp(
 
 
 def pairwise_iou(boxes: np.ndarray) -> np.ndarray:
-    """Intersection over union of every two of boxes (N, 4) x, y, width, height -> (N, N)."""
+    """Intersection over union of every two of boxes (N, 4) x, y, width, height -> (N, N), 0 for two without area."""
     low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
     sides = np.minimum(high[:, None], high[None]) - np.maximum(low[:, None], low[None])
     shared = np.maximum(sides, 0).prod(-1)
     areas = boxes[:, 2:].prod(1)
-    return shared / (areas[:, None] + areas[None] - shared)
+    return shared / np.maximum(areas[:, None] + areas[None] - shared, 1e-9)

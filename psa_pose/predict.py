@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.codecs import Codec
 from psa_pose.data.batch import Batch
-from psa_pose.device import autocast
+from psa_pose.device import DTYPES, autocast
+from psa_pose.models.fold import fold_batchnorm
+from psa_pose.models.gates import Gates, collect_gates
 from psa_pose.skeleton import Skeleton
 
 
@@ -115,3 +121,66 @@ def model_predictor(
         return *codec.decode(maps), maps
 
     return predict
+
+
+# Joints (N, K, 2) in crop pixels, scores (N, K), and maps (N, C, h, w) if asked for, all float32.
+Answer = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+
+
+class TorchBackend:
+    """A network in PyTorch, prepared for answering only.
+
+    model: it is put on the device and changed. spec: of its checkpoint. flip: average with the mirrored crop.
+    dtype: what convolutions and products are computed in. fold: see `psa_pose.models.fold`. channels_last: the memory
+    format. compile: hand it to torch.compile, which takes minutes at the first call.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        spec: ModelSpec,
+        device: torch.device,
+        flip: bool = True,
+        dtype: torch.dtype = torch.float32,
+        fold: bool = True,
+        channels_last: bool = True,
+        compile: bool = False,
+    ) -> None:
+        self.spec, self.device = spec, device
+        self._precision = {dtype: name for name, dtype in DTYPES.items()}.get(dtype, "fp32")
+        model = fold_batchnorm(model) if fold else model.eval().requires_grad_(False)
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self._model = model.to(device).to(memory_format=memory_format)
+        if dtype != torch.float32:
+            _cast_products(self._model, dtype)
+        called: Any = torch.compile(self._model, dynamic=True) if compile else self._model
+        self._network = CropNetwork.of_spec(called, spec, device, flip, channels_last).eval()
+
+    def __call__(self, crops: np.ndarray, heatmaps: bool) -> Answer:
+        maps = self.maps(crops)
+        joints, scores = self.decode(maps)
+        return joints, scores, maps.cpu().numpy() if heatmaps else None
+
+    def maps(self, crops: np.ndarray) -> torch.Tensor:
+        """The first half of a call: maps (N, C, h, w) float32, on the device."""
+        return predict_heatmaps(self._network, torch.from_numpy(crops), self._precision)
+
+    @torch.inference_mode()
+    def decode(self, maps: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """The second half: joints (N, K, 2) crop pixels and scores (N, K)."""
+        joints, scores = self._network.codec.decode(maps)
+        return joints.cpu().numpy(), scores.cpu().numpy()
+
+    def gates(self, crops: np.ndarray) -> dict[str, Gates]:
+        """Of every PSA block, by module name; see `psa_pose.models.gates`."""
+        # The hooks are put on a copy that shares the weights, so that other threads do not meet them.
+        shared = {id(t): t for t in itertools.chain(self._model.parameters(), self._model.buffers())}
+        with autocast(self._precision, self.device):
+            return collect_gates(copy.deepcopy(self._model, shared), self._network.images(torch.from_numpy(crops)))
+
+
+def _cast_products(model: nn.Module, dtype: torch.dtype) -> None:
+    """Give the layers that autocast computes in `dtype` their weights in it, which it would convert at every call."""
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            layer.to(dtype)

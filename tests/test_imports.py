@@ -16,7 +16,7 @@ FLOORS = (
     ("config",),
     ("attention", "losses", "codecs"),
     ("models",),
-    ("data", "synthetic"),
+    ("data", "synthetic", "video"),
     ("metrics",),
     ("visualization",),
     ("checkpoints",),

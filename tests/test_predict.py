@@ -9,8 +9,7 @@ from psa_pose.checkpoints.spec import ExportSpec, ModelSpec
 from psa_pose.codecs import make_codec
 from psa_pose.export.graph import ExportGraph
 from psa_pose.geometry import crop_matrix, transform_points
-from psa_pose.inference.backends import TorchBackend
-from psa_pose.predict import CropNetwork, Normalization, crop_to_image, model_predictor, predict_heatmaps
+from psa_pose.predict import CropNetwork, Normalization, TorchBackend, crop_to_image, model_predictor, predict_heatmaps
 from psa_pose.skeleton import COCO
 from tests.export.small import small_config, small_network
 

@@ -24,10 +24,10 @@ from psa_pose.data.images import decode_image
 from psa_pose.errors import ConfigError, PsaPoseError, closest
 from psa_pose.export.write import export_checkpoint
 from psa_pose.geometry import box_to_region, crop_matrix, warp
-from psa_pose.inference.backends import OnnxBackend, TorchBackend
+from psa_pose.inference.backends import OnnxBackend
 from psa_pose.inference.estimator import PoseEstimator
 from psa_pose.models import build_model
-from psa_pose.predict import crop_to_image
+from psa_pose.predict import TorchBackend, crop_to_image
 from psa_pose.visualization.draw import draw_skeleton
 
 CPU = torch.device("cpu")

@@ -19,8 +19,8 @@ from psa_pose.evaluation.predict_set import evaluate
 from psa_pose.evaluation.result import Evaluation
 from psa_pose.export.quantize import calibration_crops
 from psa_pose.export.write import FORMATS, Differences, check_request, export_checkpoint
-from psa_pose.inference.backends import Backend, OnnxBackend, TorchBackend
-from psa_pose.predict import Predictor
+from psa_pose.inference.backends import Backend, OnnxBackend
+from psa_pose.predict import Predictor, TorchBackend
 
 
 def run_export(

@@ -14,7 +14,7 @@ from psa_pose.data.dataset import CropDataset
 
 QUANTIZED = ("none", "dynamic", "static")
 
-CALIBRATION = 128
+_CALIBRATION = 128
 """Persons that static quantization looks at."""
 
 
@@ -46,7 +46,7 @@ def quantize(model: Any, how: str, calibration: np.ndarray | None = None) -> Any
         return onnx.load(done)
 
 
-def calibration_crops(dataset: CropDataset, channel_order: str, count: int = CALIBRATION) -> np.ndarray:
+def calibration_crops(dataset: CropDataset, channel_order: str, count: int = _CALIBRATION) -> np.ndarray:
     """Crops (N, H, W, 3) uint8 RGB of up to `count` persons of a data set, spread over it, augmented as it does.
 
     channel_order: of the data set's crops.

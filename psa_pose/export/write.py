@@ -28,10 +28,10 @@ from psa_pose.predict import CropNetwork
 FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
 
 # See `Differences`.
-MAP_TOLERANCE, JOINT_TOLERANCE = 1e-4, 1e-2
+_MAP_TOLERANCE, _JOINT_TOLERANCE = 1e-4, 1e-2
 
 # Crops (N, H, W, 3) uint8 -> the file's outputs, in order.
-Runner = Callable[[np.ndarray], list[np.ndarray]]
+_Runner = Callable[[np.ndarray], list[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def export_checkpoint(
     spec = ExportSpec(network, keypoints, flip, quantized)
     graph = ExportGraph(fold_batchnorm(model), spec)
     data, run = onnx_file(graph, calibration) if form == "onnx" else archive(graph)
-    found = compare(run, model, spec)
-    wrong = found.maps > MAP_TOLERANCE or (found.joints or 0) > JOINT_TOLERANCE
+    found = _compare(run, model, spec)
+    wrong = found.maps > _MAP_TOLERANCE or (found.joints or 0) > _JOINT_TOLERANCE
     # A NaN is above nothing.
     if not np.isfinite(found.maps) or (wrong and quantized == "none"):
         raise CheckpointError(
@@ -95,7 +95,7 @@ def check_request(form: str, quantized: str, calibrated: bool) -> None:
             ) from None
 
 
-def compare(run: Runner, model: nn.Module, spec: ExportSpec) -> Differences:
+def _compare(run: _Runner, model: nn.Module, spec: ExportSpec) -> Differences:
     """A file's answers against PyTorch's of a model that is not folded, for batches of 1, 2 and 5 crops."""
     network = CropNetwork.of_spec(model, spec.network, torch.device("cpu"), spec.flip)
     width, height = spec.network.input_size
@@ -129,7 +129,7 @@ def decoding_difference(answers: list[np.ndarray], codec: Codec) -> float:
     return float(max((np.abs(joints - expected) / np.maximum(way, 1)).max(), np.abs(scores - certainty).max()))
 
 
-def archive(graph: ExportGraph) -> tuple[bytes, Runner]:
+def archive(graph: ExportGraph) -> tuple[bytes, _Runner]:
     """A torch.export archive's bytes, and what runs them: read back only because they were made here, it unpickles."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
@@ -146,7 +146,7 @@ def archive(graph: ExportGraph) -> tuple[bytes, Runner]:
     return data, run
 
 
-def onnx_file(graph: ExportGraph, calibration: np.ndarray | None = None) -> tuple[bytes, Runner]:
+def onnx_file(graph: ExportGraph, calibration: np.ndarray | None = None) -> tuple[bytes, _Runner]:
     """An ONNX file's bytes, and what runs them."""
     import onnx
     import onnxruntime

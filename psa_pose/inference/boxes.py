@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.data.coco_form import PERSON_CATEGORY as PERSON
-from psa_pose.data.coco_form import is_number
+from psa_pose.data.coco_form import PERSON_CATEGORY, is_number
 from psa_pose.errors import DataError
 from psa_pose.files import read_json
 
@@ -18,7 +17,7 @@ Boxes = tuple[np.ndarray | None, np.ndarray | None]
 # Path and pixels (H, W, 3) of a picture -> its boxes. A frame of a video has the path <video>#<number>.
 BoxSource = Callable[[Path, np.ndarray], Boxes]
 # Boxes with their scores, of each picture.
-Rows = dict[str, list[list[float]]]
+_Rows = dict[str, list[list[float]]]
 
 
 def whole_picture(path: Path, pixels: np.ndarray) -> Boxes:
@@ -46,7 +45,7 @@ def boxes_of_file(path: Path, least_score: float = 0.0, frames: bool = False) ->
             f"detection file {path} gives boxes to pictures, not to a video's frames; give an annotation file with "
             "images named <video>#<frame>, or leave it out for videos"
         )
-    rows: Rows = {}
+    rows: _Rows = {}
     for number, entry in enumerate(content):
         if not isinstance(entry, dict) or not {"image_id", "category_id", "score"} <= entry.keys():
             raise DataError(f"detection file {path}: entry {number} needs image_id, category_id, bbox and score")
@@ -54,11 +53,11 @@ def boxes_of_file(path: Path, least_score: float = 0.0, frames: bool = False) ->
     return _source(rows, least_score, lambda picture: _key(picture.stem))
 
 
-def _annotated(content: dict[str, Any], path: Path) -> Rows:
+def _annotated(content: dict[str, Any], path: Path) -> _Rows:
     images, annotations = content.get("images"), content.get("annotations")
     if not isinstance(images, list) or not isinstance(annotations, list):
         raise DataError(f"annotation file {path} needs the lists images and annotations, as in COCO's files")
-    rows: Rows = {}
+    rows: _Rows = {}
     try:
         names = {image["id"]: Path(image["file_name"]).name for image in images}
         for number, entry in enumerate(annotations):
@@ -72,15 +71,15 @@ def _annotated(content: dict[str, Any], path: Path) -> Rows:
     return {name: [row for row in some if row[2] > 0 and row[3] > 0] for name, some in rows.items()}
 
 
-def _add(rows: Rows, key: str, entry: dict[str, Any], where: str) -> None:
+def _add(rows: _Rows, key: str, entry: dict[str, Any], where: str) -> None:
     box, score = entry.get("bbox"), entry.get("score", 1.0)
     if not isinstance(box, list) or len(box) != 4 or not all(is_number(value) for value in (*box, score)):
         raise DataError(f"{where} needs four finite numbers as bbox and one as score")
-    if entry.get("category_id", PERSON) == PERSON:
+    if entry.get("category_id", PERSON_CATEGORY) == PERSON_CATEGORY:
         rows.setdefault(key, []).append([*box, score])
 
 
-def _source(rows: Rows, least_score: float, key_of: Callable[[Path], str]) -> BoxSource:
+def _source(rows: _Rows, least_score: float, key_of: Callable[[Path], str]) -> BoxSource:
     def boxes(picture: Path, _: np.ndarray) -> Boxes:
         found = np.array([row for row in rows.get(key_of(picture), []) if row[4] >= least_score], float).reshape(-1, 5)
         return found[:, :4], found[:, 4]

@@ -11,11 +11,10 @@ from torch import nn
 from psa_pose.checkpoints import load_weights
 from psa_pose.checkpoints.download import cached_download
 from psa_pose.checkpoints.load import read_torch_file
+from psa_pose.data.coco_form import PERSON_CATEGORY
 from psa_pose.errors import CheckpointError
 
-NAME = "fasterrcnn_mobilenet_v3_large_fpn"
-# Of the categories that torchvision's detectors were trained on.
-PERSON = 1
+_NAME = "fasterrcnn_mobilenet_v3_large_fpn"
 
 
 class PersonDetector:
@@ -37,10 +36,10 @@ class PersonDetector:
         from torchvision.models import get_model
 
         path = Path(weights) if weights else _downloaded()
-        model = get_model(NAME, weights=None, weights_backbone=None)
+        model = get_model(_NAME, weights=None, weights_backbone=None)
         content = read_torch_file(path)
         if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-            raise CheckpointError(f"detector weights {path} hold no state dict; give torchvision's file of {NAME}")
+            raise CheckpointError(f"detector weights {path} hold no state dict; give torchvision's file of {_NAME}")
         load_weights(model, content, path)
         return cls(model, device, least_score)
 
@@ -51,13 +50,16 @@ class PersonDetector:
         found = {key: value.cpu().numpy().astype(float) for key, value in self._model([pixels])[0].items()}
         x0, y0, x1, y1 = found["boxes"].reshape(-1, 4).T
         boxes = np.stack([x0, y0, x1 - x0, y1 - y0], axis=1)
-        person = (found["labels"] == PERSON) & (found["scores"] >= self._least_score) & (boxes[:, 2:] > 0).all(1)
+        # The detector was trained on COCO's categories.
+        person = (
+            (found["labels"] == PERSON_CATEGORY) & (found["scores"] >= self._least_score) & (boxes[:, 2:] > 0).all(1)
+        )
         return boxes[person], found["scores"][person]
 
 
 def _downloaded() -> Path:
     from torchvision.models import get_model_weights
 
-    url = get_model_weights(NAME).DEFAULT.url  # type: ignore[attr-defined]
+    url = get_model_weights(_NAME).DEFAULT.url  # type: ignore[attr-defined]
     remedy = "or name a file by --detector-weights, give boxes by --boxes, or take --whole-picture"
     return cached_download(url, "the person detector's weights", remedy)

@@ -13,12 +13,13 @@ import torch
 from numpy.typing import ArrayLike
 
 from psa_pose.checkpoints.spec import load_network
+from psa_pose.device import check_dtype, usable_device
 from psa_pose.errors import DataError
-from psa_pose.inference.backends import Backend, OnnxBackend, TorchBackend
-from psa_pose.inference.inputs import as_pixels, check_boxes, check_dtype, check_scores, choose_device
+from psa_pose.inference.backends import Backend, OnnxBackend
+from psa_pose.inference.inputs import as_pixels, check_boxes, check_scores
 from psa_pose.metrics.oks import instance_scores
 from psa_pose.models.gates import Gates
-from psa_pose.predict import crop_to_image
+from psa_pose.predict import TorchBackend, crop_to_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,7 @@ class PoseEstimator:
         Raises CheckpointError for an unfit file, ConfigError for what the device cannot do.
         """
         model, spec = load_network(path)
-        where = choose_device(device)
+        where = usable_device(device)
         check_dtype(dtype, where)
         last = channels_last if channels_last is not None else spec.channels_last or where.type == "cpu"
         return cls(TorchBackend(model, spec, where, flip, dtype, fold, last, compile))

@@ -1,4 +1,4 @@
-"""What a caller hands over, checked: pictures, boxes, scores, devices. Wrong ones are refused by name."""
+"""What a caller hands over, checked: pictures, boxes, scores. Wrong ones are refused by name."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 
 from psa_pose.data.images import read_image
-from psa_pose.errors import ConfigError, DataError
+from psa_pose.errors import DataError
 
 # cv2.warpAffine holds positions in 16 bits.
-GREATEST_SIDE = 32_766
+_GREATEST_SIDE = 32_766
 
 
 def as_pixels(image: Any) -> np.ndarray:
@@ -26,10 +25,10 @@ def as_pixels(image: Any) -> np.ndarray:
         pixels = np.asarray(image.convert("RGB"))
     else:
         pixels = _from_array(image)
-    if max(pixels.shape[:2]) > GREATEST_SIDE:
+    if max(pixels.shape[:2]) > _GREATEST_SIDE:
         raise DataError(
             f"an image of {pixels.shape[1]} x {pixels.shape[0]} pixels is too large; "
-            f"cut or scale it to at most {GREATEST_SIDE} a side"
+            f"cut or scale it to at most {_GREATEST_SIDE} a side"
         )
     return np.ascontiguousarray(pixels)
 
@@ -79,23 +78,3 @@ def check_scores(scores: ArrayLike | None, number: int) -> list[float]:
     if array.shape != (number,) or not np.isfinite(array).all():
         raise DataError(f"box scores of shape {array.shape} for {number} boxes; give one finite number per box")
     return array.tolist()
-
-
-def choose_device(device: str | torch.device) -> torch.device:
-    """ "auto" or a torch device -> a device that is there. Raises ConfigError. Changes no process-wide setting."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-        torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        first = str(error).splitlines()[0][:120]
-        raise ConfigError(f"device {str(device)!r} cannot be used ({first}); choose 'auto' or 'cpu'") from None
-    return chosen
-
-
-def check_dtype(dtype: torch.dtype, device: torch.device) -> None:
-    """Raise ConfigError for a number type that networks are not evaluated in on this device."""
-    allowed = (torch.float32, torch.bfloat16, *((torch.float16,) if device.type == "cuda" else ()))
-    if dtype not in allowed:
-        raise ConfigError(f"dtype {dtype} cannot be used on a {device.type}; choose one of {allowed}")

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from psa_pose.checkpoints.spec import ModelSpec
+from psa_pose.data.coco_form import PERSON_CATEGORY
 from psa_pose.files import write_json
 from psa_pose.inference.estimator import Person
 from psa_pose.inference.tracker import TrackedPerson
@@ -37,7 +38,7 @@ class CocoWriter:
     def save(self, path: Path) -> None:
         """Write it whole."""
         limbs = [[a + 1, b + 1] for a, b in self.skeleton.limb_pairs]
-        category = {"id": 1, "name": "person", "keypoints": list(self.skeleton.names), "skeleton": limbs}
+        category = {"id": PERSON_CATEGORY, "name": "person", "keypoints": list(self.skeleton.names), "skeleton": limbs}
         content = {"images": self.images, "annotations": self.annotations, "categories": [category]}
         write_json(path, content)
 
@@ -77,7 +78,7 @@ def _annotation(person: Person) -> dict[str, Any]:
     keypoints = np.concatenate([person.keypoints[:, :2].round(2), person.keypoints[:, 2:].round(3)], axis=1)
     track = {"track_id": person.track} if isinstance(person, TrackedPerson) else {}
     return {
-        "category_id": 1,
+        "category_id": PERSON_CATEGORY,
         "bbox": person.box.tolist(),
         "area": float(person.box[2] * person.box[3]),
         "iscrowd": 0,

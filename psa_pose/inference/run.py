@@ -17,9 +17,10 @@ from psa_pose.inference.boxes import BoxSource
 from psa_pose.inference.estimator import Person, PoseEstimator
 from psa_pose.inference.overlays import write_overlays
 from psa_pose.inference.people import CocoWriter, suppress_duplicates
-from psa_pose.inference.sources import Camera, is_video, open_video, read_camera, read_frames
+from psa_pose.inference.sources import is_video
 from psa_pose.inference.stream import Frame, FrameResult, Refine, stream
 from psa_pose.inference.tracker import Tracker
+from psa_pose.video import Camera, open_video, read_camera, read_frames
 from psa_pose.visualization.draw import write_picture
 
 
@@ -51,7 +52,7 @@ def run_infer(
     problems = infer_pictures(estimator, pictures, boxes, stems, wanted) if pictures else []
     for path in filter(is_video, files):
         try:
-            problems += infer_video(estimator, path, boxes, stems[path], wanted)
+            problems += _infer_video(estimator, path, boxes, stems[path], wanted)
         except DataError as error:
             problems.append(f"{path}: {error}")
     return problems
@@ -86,7 +87,7 @@ def infer_pictures(
     return problems
 
 
-def infer_video(estimator: PoseEstimator, path: Path, boxes: BoxSource, stem: Path, wanted: InferOptions) -> list[str]:
+def _infer_video(estimator: PoseEstimator, path: Path, boxes: BoxSource, stem: Path, wanted: InferOptions) -> list[str]:
     """Write <stem>_pose.mp4 and <stem>_keypoints.json, a frame for every frame; the answer: what could not be read.
 
     A frame that is broken shows the one before it (black at first) and nobody. The sound is not kept.

@@ -17,13 +17,12 @@ from psa_pose.errors import DataError
 from psa_pose.inference.boxes import Boxes
 from psa_pose.inference.estimator import Person, PoseEstimator
 from psa_pose.inference.people import draw_people
-from psa_pose.inference.prefetcher import Prefetcher
-from psa_pose.inference.sources import open_camera, open_video, read_camera, read_frames
+from psa_pose.video import Prefetcher, open_camera, open_video, read_camera, read_frames
 
 # A frame: (H, W, 3) uint8 RGB, or the path of a picture; or in the place of one that is broken, None or what is wrong.
 Frame = np.ndarray | str | Path | DataError | None
 # Number and pixels (H, W, 3) of a frame -> its boxes and their scores.
-FrameBoxes = Callable[[int, np.ndarray], Boxes]
+_BoxesOf = Callable[[int, np.ndarray], Boxes]
 # Number of a frame and its people -> those that are left of them, or what they become.
 Refine = Callable[[int, list[Person]], list[Person]]
 
@@ -44,7 +43,7 @@ class FrameResult(NamedTuple):
 def stream(
     estimator: PoseEstimator,
     frames: str | Path | int | Iterable[Frame],
-    boxes: FrameBoxes | None = None,
+    boxes: _BoxesOf | None = None,
     *,
     drawn: float | None = None,
     refine: Refine | None = None,
@@ -84,7 +83,7 @@ def stream(
 def _stream(
     estimator: PoseEstimator,
     source: Iterable[Frame],
-    boxes: FrameBoxes | None,
+    boxes: _BoxesOf | None,
     drawn: float | None,
     refine: Refine | None,
     heatmaps: bool,
@@ -131,7 +130,7 @@ def _pixels(frame: np.ndarray | str | Path) -> np.ndarray:
     return frame
 
 
-def _located(read: Iterator[FrameResult], boxes: FrameBoxes | None) -> Generator[tuple[FrameResult, Boxes], None, None]:
+def _located(read: Iterator[FrameResult], boxes: _BoxesOf | None) -> Generator[tuple[FrameResult, Boxes], None, None]:
     for seen in read:
         given: Boxes = (None, None)
         if boxes is not None and seen.frame is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from psa_pose.geometry import pairwise_iou
 from psa_pose.metrics.accumulate import accumulate, group_ap
 from psa_pose.metrics.matching import Group, Pairs, keypoint_similarity, match, pairs_of
 from psa_pose.metrics.persons import GroundTruth, Predicted
@@ -123,13 +124,9 @@ def _within(values: np.ndarray, low: float, high: float) -> np.ndarray:
 def neighbours(annotated: GroundTruth) -> np.ndarray:
     """How many other annotated persons (crowds aside) overlap each person's box by more than OVERLAP, (G,)."""
     count = np.zeros(len(annotated.image), int)
-    low, high = annotated.boxes[:, :2], annotated.boxes[:, :2] + annotated.boxes[:, 2:]
     for image in np.unique(annotated.image):
         rows = np.flatnonzero((annotated.image == image) & ~annotated.crowd)
-        common = np.minimum(high[rows, None], high[rows]) - np.maximum(low[rows, None], low[rows])
-        shared = np.maximum(common, 0).prod(-1)
-        size = annotated.boxes[rows, 2:].prod(-1)
-        overlap = shared / np.maximum(size[:, None] + size - shared, 1e-9)
+        overlap = pairwise_iou(annotated.boxes[rows])
         count[rows] = (overlap > OVERLAP).sum(1) - (np.diagonal(overlap) > OVERLAP)
     return count
 

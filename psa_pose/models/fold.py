@@ -23,12 +23,12 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
     """
     folded = copy.deepcopy(model).eval().requires_grad_(False)
     for convolution, norm in _pairs(folded):
-        fuse(folded.get_submodule(convolution), folded.get_submodule(norm))
+        _fuse(folded.get_submodule(convolution), folded.get_submodule(norm))
         folded.set_submodule(norm, nn.Identity())
     return folded
 
 
-def fuse(convolution: nn.Module, norm: nn.Module) -> None:
+def _fuse(convolution: nn.Module, norm: nn.Module) -> None:
     """Change a convolution's weights so that its answer is what the norm would make of it."""
     assert isinstance(convolution, Convolution)
     assert isinstance(norm, nn.BatchNorm2d)

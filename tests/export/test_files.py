@@ -16,9 +16,10 @@ from psa_pose.errors import CheckpointError, ConfigError, PsaPoseError
 from psa_pose.export import write
 from psa_pose.export.graph import ExportGraph, trace
 from psa_pose.export.write import export_checkpoint
-from psa_pose.inference.backends import OnnxBackend, TorchBackend
+from psa_pose.inference.backends import OnnxBackend
 from psa_pose.models import hrnet
 from psa_pose.models.fold import fold_batchnorm
+from psa_pose.predict import TorchBackend
 from tests.export.small import BACKBONES, saved, small_config, small_network
 
 onnx = pytest.importorskip("onnx", reason="exporting to ONNX needs onnx")
