@@ -26,7 +26,7 @@ FLOORS = (
     ("training", "evaluation"),
     ("segmentation",),
     ("tasks",),
-    ("dataset_tools", "benchmark", "paper"),
+    ("dataset_tools", "label_import", "benchmark", "paper"),
     ("__main__",),
 )
 # Within a floor, where one leans on its neighbour.

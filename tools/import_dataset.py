@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--flip", default="", help="mirror pairs left:right,..., or none, where the names do not tell")
     args = parser.parse_args(argv)
 
-    from psa_pose.dataset_tools.import_dataset import ImportOptions, run_import
+    from psa_pose.label_import.command import ImportOptions, run_import
 
     names = tuple(word.strip() for word in args.names.split(",") if word.strip())
     run_import(

@@ -11,13 +11,7 @@ from psa_pose.errors import DataError
 from psa_pose.segmentation.cityscapes_classes import LABELS
 from psa_pose.segmentation.classes import VOC
 from psa_pose.segmentation.data.cityscapes import cityscapes_list, cityscapes_pictures, instance_path
-from psa_pose.segmentation.data.label_files import (
-    cityscapes_table,
-    index_table,
-    read_indices,
-    read_label,
-    write_label,
-)
+from psa_pose.segmentation.data.label_files import cityscapes_table, index_table, read_indices, read_label, write_label
 from psa_pose.segmentation.data.pictures import check_disjoint, folder_pictures, missing_files
 from psa_pose.segmentation.data.sbd import build_voc_aug, read_sbd_label
 from psa_pose.segmentation.data.voc import voc_pictures

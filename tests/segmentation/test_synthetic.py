@@ -7,13 +7,7 @@ from psa_pose.errors import DataError
 from psa_pose.segmentation.classes import read_classes
 from psa_pose.segmentation.data.label_files import index_table, read_label
 from psa_pose.segmentation.data.pictures import folder_pictures, missing_files
-from psa_pose.segmentation.data.synthetic import (
-    SYNTHETIC,
-    draw_scene,
-    generate,
-    image_folder,
-    label_folder,
-)
+from psa_pose.segmentation.data.synthetic import SYNTHETIC, draw_scene, generate, image_folder, label_folder
 
 
 def files(root) -> dict:

@@ -14,13 +14,7 @@ from psa_pose.data.augment import sample_generator
 from psa_pose.data.images import read_image
 from psa_pose.errors import DataError
 from psa_pose.segmentation.classes import IGNORE
-from psa_pose.segmentation.data.augment import (
-    PAD_LABEL,
-    SegmentationAugmentation,
-    cut,
-    draw_view,
-    jitter_color,
-)
+from psa_pose.segmentation.data.augment import PAD_LABEL, SegmentationAugmentation, cut, draw_view, jitter_color
 from psa_pose.segmentation.data.class_uniform import ClassPlaces, class_places, tile_places
 from psa_pose.segmentation.data.label_files import read_label
 from psa_pose.segmentation.data.pictures import Pictures

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.dataset_tools.import_records import Instance, Ledger, Source, Wishes, blank_points
 from psa_pose.errors import DataError
+from psa_pose.label_import.records import Instance, Ledger, Source, Wishes, blank_points
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,14 @@ from psa_pose.config import load_config
 from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.coco import ground_truth_persons, read_annotations
 from psa_pose.dataset_tools.check_dataset import run_check
-from psa_pose.dataset_tools.import_clean import AREA_SHARE, MARGIN, clean_instance
-from psa_pose.dataset_tools.import_dataset import ImportOptions, run_import
-from psa_pose.dataset_tools.import_images import measure
-from psa_pose.dataset_tools.import_records import Instance, Ledger, ordered_names
 from psa_pose.errors import ConfigError, DataError, PsaPoseError
+from psa_pose.label_import.clean import AREA_SHARE, MARGIN, clean_instance
+from psa_pose.label_import.command import ImportOptions, run_import
+from psa_pose.label_import.images import measure
+from psa_pose.label_import.records import Instance, Ledger, ordered_names
 from psa_pose.skeleton import COCO
 from tests.commands import run_here
-from tests.dataset_tools.label_forms import FORMS, around, by_image, category, cvat, labelled, people_of, write, yolo
+from tests.label_import.label_forms import FORMS, around, by_image, category, cvat, labelled, people_of, write, yolo
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask
 
-from psa_pose.dataset_tools.import_records import (
+from psa_pose.errors import DataError
+from psa_pose.label_import.records import (
     Instance,
     LabelledImage,
     Ledger,
@@ -40,7 +41,6 @@ from psa_pose.dataset_tools.import_records import (
     slashes,
     split_name,
 )
-from psa_pose.errors import DataError
 
 
 def is_coco(content: Any) -> bool:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from psa_pose.dataset_tools.import_clean import CleanImage
-from psa_pose.dataset_tools.import_records import Source
 from psa_pose.errors import ConfigError, DataError
 from psa_pose.files import atomic_write, write_json
+from psa_pose.label_import.clean import CleanImage
+from psa_pose.label_import.records import Source
 from psa_pose.skeleton import mirror_pairs, unpaired_sides
 
 Pairs = list[tuple[str, str]]

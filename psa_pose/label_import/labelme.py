@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.dataset_tools.import_label_studio import polygon_area
-from psa_pose.dataset_tools.import_records import (
+from psa_pose.label_import.label_studio import polygon_area
+from psa_pose.label_import.records import (
     LabelledImage,
     Ledger,
     Source,
@@ -27,7 +27,7 @@ from psa_pose.dataset_tools.import_records import (
     read_label_json,
     slashes,
 )
-from psa_pose.dataset_tools.import_regions import Box, Point, join_regions, keep_one_category
+from psa_pose.label_import.regions import Box, Point, join_regions, keep_one_category
 
 HIDDEN = ("occluded", "hidden", "invisible")
 

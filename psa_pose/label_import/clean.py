@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from psa_pose.dataset_tools.import_images import ImageFinder, Picture, measure
-from psa_pose.dataset_tools.import_records import Instance, LabelledImage, Ledger, Source
 from psa_pose.errors import DataError
+from psa_pose.label_import.images import ImageFinder, Picture, measure
+from psa_pose.label_import.records import Instance, LabelledImage, Ledger, Source
 
 # Mean distance of a COCO box's sides from its outermost labelled points, in longer sides of the box around these: 0.103
 # over the 87 persons with nine or more labelled points in 46 photographs of COCO 2017.

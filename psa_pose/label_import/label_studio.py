@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.dataset_tools.import_records import (
+from psa_pose.errors import DataError
+from psa_pose.label_import.records import (
     LabelledImage,
     Ledger,
     Source,
@@ -26,8 +27,7 @@ from psa_pose.dataset_tools.import_records import (
     read_label_json,
     slashes,
 )
-from psa_pose.dataset_tools.import_regions import Box, Point, join_regions, keep_one_category
-from psa_pose.errors import DataError
+from psa_pose.label_import.regions import Box, Point, join_regions, keep_one_category
 
 
 def is_label_studio(content: Any) -> bool:

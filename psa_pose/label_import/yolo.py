@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from psa_pose.dataset_tools.import_images import pictures_in
-from psa_pose.dataset_tools.import_records import Instance, LabelledImage, Ledger, Source, Wishes, numbers, slashes
 from psa_pose.errors import DataError
+from psa_pose.label_import.images import pictures_in
+from psa_pose.label_import.records import Instance, LabelledImage, Ledger, Source, Wishes, numbers, slashes
 from psa_pose.skeleton import COCO
 
 
