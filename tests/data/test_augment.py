@@ -114,7 +114,7 @@ def test_over_many_draws_each_thing_happens_as_often_as_it_should_and_by_itself(
     assert (factors.min(), factors.max()) == pytest.approx((0.7, 1.3))
     assert within((factors[:, 0] > 1.2999).mean(), 0.1587, whole.sum())
     assert within((factors[:, 0] < 0.7001).mean(), 0.1587, whole.sum())
-    assert len({tuple(v.region) + (v.rotation,) for v in made}) > 0.5 * number
+    assert len({(*v.region, v.rotation) for v in made}) > 0.5 * number
 
 
 def test_every_key_of_augment_and_the_seed_reach_the_samples(tiny_config):

@@ -1,5 +1,7 @@
 """A crop and its joints against plain arithmetic: who is where, who is exchanged, whose image it is."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,11 +19,19 @@ THREE = make_skeleton({"name": "three", "names": ["left_eye", "nose", "right_eye
 
 
 def persons(joints, visible, boxes):
+    """Each on an image of its own."""
     n = len(joints)
     return Persons(
-        np.arange(n), np.array([b"a"] * n), np.arange(n), np.arange(n), np.array(boxes, float), np.ones(n),
-        np.array(joints, np.float32), np.array(visible, np.float32),
-    )  # fmt: skip
+        image_ids=np.arange(n),
+        image_names=np.array([b"a"] * n),
+        image_sizes=np.zeros((n, 2)),
+        image=np.arange(n),
+        annotation_ids=np.arange(n),
+        boxes=np.array(boxes, float),
+        scores=np.ones(n),
+        joints=np.array(joints, np.float32),
+        visible=np.array(visible, np.float32),
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -124,8 +134,8 @@ def test_processes_share_one_order_and_a_run_goes_on_within_it(number, batch, wo
         for rank in range(processes):
             batches = ShuffledBatches(number, batch * world // processes, 3, rank, processes, groups)
             batches.epoch, batches.first, batches.end = epoch, first, end
-            shares.append([[key for key in keys] for keys in batches])
-        return [sum((share[s] for share in shares), []) for s in range(len(shares[0]))]
+            shares.append(list(batches))
+        return [list(itertools.chain(*of_step)) for of_step in zip(*shares, strict=True)]
 
     whole = steps(world)
     rows = [row for step in whole for _, row in step]
@@ -143,7 +153,7 @@ def test_processes_share_one_order_and_a_run_goes_on_within_it(number, batch, wo
 @given(st.integers(1, 60), st.integers(1, 7), st.integers(1, 4), st.integers(0, 4))
 def test_a_test_takes_everybody_once_whatever_the_processes_and_workers(number, batch, world, workers):
     shares = [OrderedBatches(number, batch, rank, world, workers) for rank in range(world)]
-    taken = sorted(batch for share in shares for batch in share)
+    taken = sorted(keys for share in shares for keys in share)
     assert taken == [[(0, r) for r in range(s, min(s + batch, number))] for s in range(0, number, batch)]
     sizes = [len(share) for share in shares]
     assert max(sizes) - min(sizes) <= 1
