@@ -50,9 +50,9 @@ SMOKE = {
         {"A_results.json": RESULTS.format("ground_truth"), "B_results.json": RESULTS.format("detector")},
         "--resamples 20",
     ),
-    "python tools/import_dataset.py LABELS --out data/mine": Smoke(
-        {"LABELS": "data/mine/annotations/person_keypoints_train2017.json", "data/mine": "output/imported"},
-        "--images data/mine/train2017",
+    "python tools/import_dataset.py LABELS --out data/mine --split 0.2": Smoke(
+        {"LABELS": "data/synthetic/annotations/person_keypoints_train2017.json", "data/mine": "output/imported"},
+        "--images data/synthetic/train2017",
     ),
     "python tools/infer.py --checkpoint C picture.jpg folder 'more/*.png'": Smoke(
         {"C": TINY}, "--detector-weights weights.pth", slow=True
@@ -84,12 +84,16 @@ SMOKE = {
     ),
     "python tools/test.py --cfg configs/synthetic/quickstart.yaml --checkpoint output/longer/best.pt": Smoke(add=SMALL),
     "torchrun --nproc_per_node=8 tools/train.py --cfg configs/coco/hrnet/hrnet_w32_256x192.yaml "
-    "TRAIN.BATCH_SIZE 32": Smoke(add=f"{COCO} OUTPUT_DIR output/torchrun", slow=True),
+    "TRAIN.BATCH_SIZE 16": Smoke(add=f"{COCO} OUTPUT_DIR output/torchrun", slow=True),
     "torchrun --nproc_per_node=8 tools/test.py --cfg configs/coco/hrnet/hrnet_w32_256x192.yaml "
     "--checkpoint output/hrnet_w32_256x192/best.pt": Smoke(add=COCO, slow=True),
     "sbatch --nodes=2 --gpus-per-node=8 --time=24:00:00 scripts/train_slurm.sh "
-    "--cfg configs/coco/hrnet/hrnet_w32_256x192.yaml TRAIN.SAVE_EVERY 500": Smoke(
+    "--cfg configs/coco/hrnet/hrnet_w32_256x192.yaml TRAIN.BATCH_SIZE 8": Smoke(
         {"scripts/train_slurm.sh": "tools/train.py"}, f"{COCO} OUTPUT_DIR output/slurm", slow=True
+    ),
+    "torchrun --nnodes=2 --nproc_per_node=8 --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 --max-restarts=3 "
+    "tools/train.py --cfg configs/coco/hrnet/hrnet_w32_256x192.yaml TRAIN.BATCH_SIZE 8 AUTO_RESUME true": Smoke(
+        add=f"{COCO} OUTPUT_DIR output/two_nodes", slow=True
     ),
     "python scripts/stress_resume.py --kills 20": Smoke(not_run="tests/test_scripts.py runs it, with two kills"),
     "python tools/benchmark.py train CONFIG CONFIG,TRAIN.PRECISION,bf16": Smoke(
@@ -141,11 +145,11 @@ SMOKE = {
         add="--rows simple_baseline_r50_384x288 MODEL.WIDTH 8 MODEL.HEAD_CHANNELS 16", slow=True
     ),
     "python tools/reproduce.py --table 2 --gpus 4 --data data/coco --rows HRNet-W32 'HRNet-W32 + PSA'": Smoke(
-        not_run="trains on COCO; tests/engine/test_reproduce.py runs such rows on synthetic people"
+        not_run="trains on COCO; tests/paper/test_reproduce.py runs such rows on synthetic people"
     ),
     "python tools/reproduce.py --table 6 --like-for-like --markdown-only": Smoke(),
     "python tools/reproduce.py --published downloads": Smoke(
-        not_run="needs a published file; tests/engine/test_reproduce.py makes one"
+        not_run="needs a published file; tests/paper/test_reproduce.py makes one"
     ),
     # configs/README.md
     "python tools/synthetic.py --root data/synthetic": Smoke(

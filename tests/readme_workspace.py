@@ -15,6 +15,7 @@ from psa_pose.checkpoints import checkpoint_content, save_checkpoint
 from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.config import load_config
 from psa_pose.models import build_model
+from tests.commands import run_here
 from tests.readme_commands import COCO, HRNET, QUICKSTART, SMALL, TINY, TINY_HRNET
 from tests.scripts.mirror import make_mirror
 
@@ -29,7 +30,10 @@ def make_workspace(people: Path, root: Path) -> Path:
     for name in ("configs", "tools", "scripts"):
         (root / name).symlink_to(REPOSITORY / name)
     shutil.copytree(people, root / "data/synthetic")
-    (root / "data/mine").symlink_to("synthetic")
+    labels = people / "annotations/person_keypoints_train2017.json"
+    done = run_here("tools/import_dataset.py", labels, "--images", people / "train2017", "--out", "data/mine",
+                    "--split", "0.2", folder=root)  # fmt: skip
+    assert done.returncode == 0, done.stderr
     make_coco(people, root / "data/coco")
     make_mirror(people, root / "mirror")
     for config, words, path in ((QUICKSTART, SMALL, TINY), (HRNET, COCO, TINY_HRNET)):

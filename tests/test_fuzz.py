@@ -29,7 +29,7 @@ from psa_pose.data.loader import ShuffledBatches
 from psa_pose.errors import PsaPoseError
 from psa_pose.models import build_model
 from psa_pose.skeleton import COCO
-from psa_pose.training.optimizer import build_optimizer, load_optimizer
+from psa_pose.training.optimizer import build_optimizer, load_optimizer, weight_groups
 from psa_pose.training.output_dir import find_checkpoint
 from psa_pose.training.resume import Progress, changed_keys, restore_state, trained_weights, training_state
 
@@ -229,7 +229,7 @@ def trained(fixed_config, tmp_path_factory):
     cfg = fixed_config("OUTPUT_DIR", tmp_path_factory.mktemp("run"))
     torch.manual_seed(0)
     model = build_model(cfg)
-    optimizer = build_optimizer(cfg, model)
+    optimizer = build_optimizer(cfg, weight_groups(model, 0.0))
     model(torch.zeros(1, 3, 64, 64)).sum().backward()
     optimizer.step()
     training = training_state(
@@ -245,7 +245,7 @@ def go_on(cfg, model) -> None:
     assert before is not None
     ModelSpec.of_config(cfg).check(before, last)
     load_weights(model, trained_weights(before), last)
-    load_optimizer(cfg, build_optimizer(cfg, model), before["optimizer"], last)
+    load_optimizer(cfg, build_optimizer(cfg, weight_groups(model, 0.0)), before["optimizer"], last)
     restore_state(before, ShuffledBatches(20, 16, 0), torch.amp.GradScaler("cpu", enabled=False), last)
     changed_keys(before, cfg)
 

@@ -37,7 +37,7 @@ def default_config() -> Node:
     # mpii: gt_valid.mat, with the head boxes of TEST_ANNOTATIONS' persons; "" otherwise.
     c.DATASET.TEST_HEADS = ""
     # The keypoints: "coco", "mpii", "annotations" (names and limbs from the categories of TEST_ANNOTATIONS, sigmas by
-    # default), or the path of a YAML file that names them; the README says what stands in it.
+    # default), or the path of a YAML file that names them; psa_pose/data/README.md says what is in it.
     c.DATASET.SKELETON = "coco"
     # Name or id of the persons' category; "" takes the one that has keypoints, whatever its id.
     c.DATASET.CATEGORY = ""
@@ -75,7 +75,7 @@ def default_config() -> Node:
     # hourglass: number of hourglasses, one behind the other; in training each has its own loss.
     c.MODEL.STACKS = 8
     # Weights to start from: "" (none), "imagenet" (torchvision's, downloaded; simple_baseline and cpn), or the path of
-    # a checkpoint: of ours, or in a layout that the README lists. Attention that is not in it starts untrained.
+    # a checkpoint: of ours, or in a layout of psa_pose/checkpoints/README.md. Attention that it lacks starts untrained.
     c.MODEL.PRETRAINED = ""
     # Keep features in channels-last order: the same figures up to rounding; usually faster on a CPU.
     c.MODEL.CHANNELS_LAST = False

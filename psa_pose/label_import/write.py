@@ -15,7 +15,7 @@ from psa_pose.errors import ConfigError, DataError
 from psa_pose.files import atomic_write, write_json
 from psa_pose.label_import.clean import CleanImage
 from psa_pose.label_import.records import Source
-from psa_pose.skeleton import mirror_pairs, unpaired_sides
+from psa_pose.skeleton import COCO, mirror_pairs, unpaired_sides
 
 Pairs = list[tuple[str, str]]
 
@@ -123,7 +123,10 @@ def write_all(
     if pairs is not None:
         skeleton["flip"] = [list(pair) for pair in pairs]
     write_yaml(out / "skeleton.yaml", skeleton)
-    write_yaml(out / "config.yaml", {"DATASET": _dataset_keys(set(splits), root, out)})
+    keys = _dataset_keys(set(splits), root, out)
+    # COCO's keypoints have an upper body and measured sigmas, which no label file states.
+    keys["SKELETON"] = "coco" if tuple(source.names) == COCO.names else "skeleton.yaml"
+    write_yaml(out / "config.yaml", {"DATASET": keys})
     return counts
 
 
@@ -181,7 +184,6 @@ def _dataset_keys(splits: set[str], root: Path, out: Path) -> dict[str, str]:
         "TEST_ANNOTATIONS": test,
         "TEST_IMAGES": images,
         "TEST_DETECTIONS": "",
-        "SKELETON": "skeleton.yaml",
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 # Percent: AR - AP of the rows known to be of either protocol lies below or above these, APL - APM on either side of
-# SIZES. What lies between says nothing. See README.md of this folder.
+# SIZES. What lies between says nothing. See the page of `evaluation`.
 GAP_GROUND_TRUTH, GAP_DETECTOR, SIZES = 3.7, 4.3, 9.1
 
 VAL2017 = {"ground_truth": 6352, "detector": 104_125}

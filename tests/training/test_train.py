@@ -178,7 +178,7 @@ def test_two_processes_train_reproducibly(tiny_config, tmp_path):
 @pytest.mark.parametrize(
     ("tool", "arguments", "says"),
     [
-        ("train", ["--cfg", "nowhere.yaml"], "error: config file nowhere.yaml cannot be read"),
+        ("train", ["--cfg", "nowhere.yaml"], "error: config nowhere.yaml is neither a file nor the name of one"),
         ("train", ["TRAIN.EPOCH", "3"], "did you mean TRAIN.EPOCHS?"),
         ("train", ["DATASET.ROOT", "nowhere"], "annotation file nowhere"),
         ("train", ["DEVICE", "cuda"], "DEVICE is 'cuda' but torch sees no GPU"),
