@@ -63,7 +63,12 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    atomic_write(path, lambda file: file.write(text.encode()))
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    atomic_write(path, lambda file: file.write(content))
 
 
 def cut_lines(path: Path, keep: Callable[[dict], bool]) -> None:

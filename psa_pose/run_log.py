@@ -98,7 +98,7 @@ def report_problems(problems: list[str], on_error: str, info: Info) -> None:
         return
     if on_error == "raise":
         others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{others}; mend the data, or leave such persons out with DATASET.ON_ERROR skip")
+        raise DataError(f"{problems[0]}{others}; mend the data, or leave them out with DATASET.ON_ERROR skip")
     for problem in problems:
         info(f"skipped: {problem}")
     info(f"skipped {len(problems)} unusable images or annotations (DATASET.ON_ERROR is skip)")

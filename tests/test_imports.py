@@ -32,6 +32,8 @@ FLOORS = (
 # Within a floor, where one leans on its neighbour.
 NEIGHBOURS = {("device", "distributed"), ("run_log", "distributed"), ("codecs", "losses"), ("synthetic", "data")}
 NEIGHBOURS |= {("paper", "dataset_tools")}
+# One function builds the networks of both tasks; it says there why.
+NEIGHBOURS |= {("models", "segmentation")}
 
 
 def imported_rooms(file: Path) -> set[str]:

@@ -11,16 +11,17 @@ from psa_pose import distributed
 from psa_pose.errors import CheckpointError
 
 
-def imagenet_resnet(depth: int) -> Path:
-    """The file with the ImageNet weights of ResNet-`depth`, downloaded where it is not in torch.hub's cache yet.
+def imagenet_weights(network: str) -> Path:
+    """The file with a network's ImageNet weights, downloaded where it is not in torch.hub's cache yet.
 
+    network: torchvision's name, such as "resnet50".
     The main process downloads first, then those that do not see its file: they are on other machines.
     No file is opened here. Raises CheckpointError without a network.
     """
     # Takes seconds to import, and nothing else here needs it.
     from torchvision.models import get_model_weights
 
-    url = get_model_weights(f"resnet{depth}")["IMAGENET1K_V1"].url
+    url = get_model_weights(network)["IMAGENET1K_V1"].url
     remedy = "or write MODEL.PRETRAINED with the path of a file, or '' to train without"
     if distributed.is_main():
         cached_download(url, "the ImageNet weights", remedy)

@@ -7,7 +7,8 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from psa_pose.config.choices import CHOICES
+from psa_pose.config.check_segmentation import check_segmentation
+from psa_pose.config.choices import CHOICES, NETWORKS, POSE_FORMATS
 from psa_pose.config.defaults import default_config
 from psa_pose.errors import ConfigError, closest
 
@@ -19,6 +20,8 @@ _RANGES = {
     "MODEL.WIDTH": (0, 1024),
     "MODEL.STACKS": (1, 64),
     "MODEL.NUM_JOINTS": (0, 10_000),
+    "MODEL.NUM_CLASSES": (1, 254),
+    "MODEL.BACKBONE_BN_MOMENTUM": (0, 1),
     "CODEC.SIGMA": (0, 100),
     "CODEC.BLUR": (0, 101),
     "TRAIN.BATCH_SIZE": (1, 100_000),
@@ -38,6 +41,8 @@ _RANGES = {
     "TRAIN.OPTIMIZER.MOMENTUM": (0, 1),
     "TRAIN.SCHEDULE.GAMMA": (0, 1),
     "TRAIN.SCHEDULE.POWER": (0, 10),
+    "TRAIN.OPTIMIZER.BACKBONE_LR": (0, 1e3),
+    "TRAIN.SCHEDULE.MIN_LR": (0, 1e3),
     "TRAIN.SCHEDULE.WARMUP_STEPS": (0, 1_000_000_000),
     "AUGMENT.SCALE": (0, 0.95),
     "AUGMENT.ROTATION": (0, 180),
@@ -45,10 +50,21 @@ _RANGES = {
     "AUGMENT.FLIP_PROB": (0, 1),
     "AUGMENT.HALF_BODY_PROB": (0, 1),
     "AUGMENT.HALF_BODY_JOINTS": (0, 10_000),
+    "AUGMENT.SCALE_STEP": (0, 10),
+    "AUGMENT.COLOR": (0, 0.95),
+    "AUGMENT.CLASS_UNIFORM_PROB": (0, 1),
+    "AUGMENT.CLASS_UNIFORM_TILE": (16, 100_000),
+    "LOSS.OHEM_THRESHOLD": (0, 1),
+    "LOSS.OHEM_KEPT": (1, 1_000_000_000),
+    "LOSS.FOCAL_GAMMA": (0, 100),
+    "LOSS.RMI_BCE": (0, 1),
     "TEST.BATCH_SIZE": (1, 100_000),
     "TEST.BOX_SCORE": (0, 1),
     "TEST.KEYPOINT_SCORE": (0, 1),
     "TEST.OKS_NMS": (0, 1),
+    "TEST.CROP_SIZE": (16, 4096),
+    "TEST.BASE_SIZE": (0, 100_000),
+    "TEST.PAD_TO": (1, 4096),
     "LOADER.WORKERS": (0, 1024),
 }
 
@@ -62,10 +78,25 @@ def check_config(config: CfgNode) -> None:
         value = _get(config, key)
         if not (math.isfinite(value) and low <= value <= high):
             raise ConfigError(f"{key} is {value}; it must lie between {low} and {high}")
-    _check_sizes(config)
+    _check_size(config)
     _check_schedule(config)
-    _check_pretrained(config)
     _check_attention(config)
+    if config.TASK == "segmentation":
+        check_segmentation(config)
+    else:
+        _check_pose(config)
+
+
+def _check_pose(config: CfgNode) -> None:
+    for key, value, own in (
+        ("MODEL.NAME", config.MODEL.NAME, NETWORKS),
+        ("DATASET.FORMAT", config.DATASET.FORMAT, POSE_FORMATS),
+        ("MODEL.ATTENTION.WHERE", config.MODEL.ATTENTION.WHERE, ("all", "basic")),
+    ):
+        if value not in own:
+            raise ConfigError(f"{key} is {value!r} but TASK is 'pose'; {closest(value, own)}")
+    _check_sizes(config)
+    _check_pretrained(config)
     _check_codec(config)
     _check_mpii(config)
     if config.TEST.BOXES == "detector" and not config.DATASET.TEST_DETECTIONS:
@@ -79,10 +110,21 @@ def _get(config: CfgNode, key: str) -> Any:
     return node
 
 
-def _check_sizes(config: CfgNode) -> None:
+def _check_size(config: CfgNode) -> None:
     size = config.INPUT.SIZE
     if len(size) != 2 or min(size) < 1 or max(size) > 4096:
         raise ConfigError(f"INPUT.SIZE is {list(size)}; give [width, height] in pixels, from 1 to 4096")
+    for key in ("MEAN", "STD"):
+        if len(config.INPUT[key]) != 3 or not all(map(math.isfinite, config.INPUT[key])):
+            raise ConfigError(
+                f"INPUT.{key} is {list(config.INPUT[key])}; give one number for each of the three channels"
+            )
+    if min(config.INPUT.STD) <= 0:
+        raise ConfigError(f"INPUT.STD is {list(config.INPUT.STD)}; a standard deviation is above 0")
+
+
+def _check_sizes(config: CfgNode) -> None:
+    size = config.INPUT.SIZE
     width, height = size
     if width % 32 or height % 32:
         raise ConfigError(f"INPUT.SIZE is {[width, height]}; the networks halve it five times: use multiples of 32")
@@ -93,13 +135,6 @@ def _check_sizes(config: CfgNode) -> None:
             f"INPUT.HEATMAP_SIZE is {list(config.INPUT.HEATMAP_SIZE)} but the networks give a quarter of INPUT.SIZE "
             f"{[width, height]}; write INPUT.HEATMAP_SIZE [0, 0], which takes {list(quarter(size))}"
         )
-    for key in ("MEAN", "STD"):
-        if len(config.INPUT[key]) != 3 or not all(map(math.isfinite, config.INPUT[key])):
-            raise ConfigError(
-                f"INPUT.{key} is {list(config.INPUT[key])}; give one number for each of the three channels"
-            )
-    if min(config.INPUT.STD) <= 0:
-        raise ConfigError(f"INPUT.STD is {list(config.INPUT.STD)}; a standard deviation is above 0")
 
 
 def quarter(size: tuple[int, int]) -> tuple[int, int]:
@@ -122,7 +157,7 @@ def _check_schedule(config: CfgNode) -> None:
     if config.TRAIN.ACCUMULATE > config.TRAIN.BATCH_SIZE:
         raise ConfigError(
             f"TRAIN.ACCUMULATE is {config.TRAIN.ACCUMULATE} but TRAIN.BATCH_SIZE is {config.TRAIN.BATCH_SIZE}; a batch "
-            "has no more parts than persons"
+            "has no more parts than samples"
         )
     for key in ("TRAIN", "TEST"):
         if config[key].PRECISION == "fp16" and config.DEVICE == "cpu":

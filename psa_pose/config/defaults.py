@@ -8,7 +8,8 @@ from yacs.config import CfgNode as Node
 def default_config() -> Node:
     """A fresh, unfrozen config that holds every key. The defaults are those of HRNet-W32 on COCO, 256x192."""
     c = Node()
-    # What is learned: "pose", the keypoints of persons.
+    # What is learned: "pose", the keypoints of persons, or "segmentation", the class of every pixel. A key that says
+    # which of them it is of is not read by the other.
     c.TASK = "pose"
     # Where checkpoints, log, metrics, pictures and results go; {config} is the name of the config file.
     c.OUTPUT_DIR = "output/{config}"
@@ -33,6 +34,8 @@ def default_config() -> Node:
     # Person boxes of a detector on the images to evaluate on (COCO result format); "" when there are none.
     c.DATASET.TEST_DETECTIONS = ""
     # Form of the annotation files: "coco", or "mpii": the JSON lists of HRNet's code, scored by PCKh.
+    # segmentation: "voc" (VOCdevkit/VOC2012), "cityscapes" (its folders), "cityscapes_list" (a list of HRNet's form),
+    # "folder" (images, and index PNGs of the same names), or "synthetic", which is drawn where it is not there.
     c.DATASET.FORMAT = "coco"
     # mpii: gt_valid.mat, with the head boxes of TEST_ANNOTATIONS' persons; "" otherwise.
     c.DATASET.TEST_HEADS = ""
@@ -44,14 +47,29 @@ def default_config() -> Node:
     # A camera's note (EXIF) which way up a photograph is: "auto" follows it where the annotations state the size of the
     # upright picture; "ignore": pixels as stored, as published for COCO; "apply": always upright.
     c.DATASET.EXIF = "auto"
+    # voc, cityscapes, synthetic: the split to train on, such as "train_aug" or "trainval"; cityscapes_list: the list.
+    # A folder's images are in TRAIN_IMAGES.
+    c.DATASET.TRAIN_SPLIT = "train"
+    # The split, or list, to test on; a folder's images are in TEST_IMAGES.
+    c.DATASET.TEST_SPLIT = "val"
+    # folder: index PNGs of TRAIN_IMAGES.
+    c.DATASET.TRAIN_LABELS = "labels/train"
+    # folder: index PNGs of TEST_IMAGES.
+    c.DATASET.TEST_LABELS = "labels/val"
+    # cityscapes: "gtFine" or "gtCoarse".
+    c.DATASET.LABELS = "gtFine"
+    # segmentation: what the labels mean: "voc", "cityscapes", "synthetic", or a YAML file of names and colours.
+    c.DATASET.CLASSES = "voc"
     # "raise": an image or annotation that cannot be used ends the run; "skip": it is left out, counted and logged.
     c.DATASET.ON_ERROR = "raise"
 
     c.INPUT = Node()
-    # Width and height of the person crop, pixels.
+    # Width and height, pixels: of the person crop; in segmentation, of the image that a network's cost is counted for.
     c.INPUT.SIZE = (192, 256)
     # Width and height of the heatmaps, pixels; (0, 0) takes a quarter of INPUT.SIZE, which is what the networks give.
     c.INPUT.HEATMAP_SIZE = (0, 0)
+    # segmentation: width and height of a training crop, pixels; (0, 0) takes INPUT.SIZE.
+    c.INPUT.CROP_SIZE = (0, 0)
     # The crop spans the box, brought to the crop's aspect ratio, times this.
     c.INPUT.PADDING = 1.25
     # Order of the crop's channels: "rgb" or "bgr". It belongs to the trained model and is kept in its checkpoint.
@@ -63,20 +81,30 @@ def default_config() -> Node:
 
     c.MODEL = Node()
     # "simple_baseline" (ResNet and three transposed convolutions), "hrnet", "hourglass" (stacked) or "cpn" (cascaded
-    # pyramid network on a ResNet).
+    # pyramid network on a ResNet). segmentation: "deeplabv3plus" on BACKBONE, "hrnetv2", "hrnet_ocr", or
+    # "hrnet_ocr_hmsa" (OCR at several scales, joined by learned attention).
     c.MODEL.NAME = "hrnet"
     # simple_baseline, cpn: 18, 34, 50, 101 or 152 layers of the ResNet.
     c.MODEL.DEPTH = 50
-    # Channels of each transposed convolution (simple_baseline) or of each pyramid level (cpn, even).
+    # Channels of each transposed convolution (simple_baseline), of each pyramid level (cpn, even), of the branches and
+    # the decoder of deeplabv3plus, or of the keys of OCR.
     c.MODEL.HEAD_CHANNELS = 256
     # Channels of hrnet's finest branch (32 and 48 are published), of the ResNet's stem in simple_baseline and cpn (64),
-    # or of hourglass's stacks (256, a multiple of 4); 0 takes 32, 64 and 256.
+    # or of hourglass's stacks (256, a multiple of 4); 0 takes 32, 64 and 256, in segmentation 48 for HRNet.
     c.MODEL.WIDTH = 0
     # hourglass: number of hourglasses, one behind the other; in training each has its own loss.
     c.MODEL.STACKS = 8
     # Weights to start from: "" (none), "imagenet" (torchvision's, downloaded; simple_baseline and cpn), or the path of
     # a checkpoint: of ours, or in a layout of psa_pose/checkpoints/README.md. Attention that it lacks starts untrained.
     c.MODEL.PRETRAINED = ""
+    # deeplabv3plus: "mobilenet_v2", "resnet50" or "resnet101".
+    c.MODEL.BACKBONE = "resnet50"
+    # deeplabv3plus: by what the deepest features are smaller than the image, 16 or 8.
+    c.MODEL.OUTPUT_STRIDE = 16
+    # deeplabv3plus: share of a batch in the running statistics of the trunk's batch norms; the head's have 0.1.
+    c.MODEL.BACKBONE_BN_MOMENTUM = 0.01
+    # segmentation: number of classes, which has to be that of DATASET.CLASSES.
+    c.MODEL.NUM_CLASSES = 21
     # Keep features in channels-last order: the same figures up to rounding; usually faster on a CPU.
     c.MODEL.CHANNELS_LAST = False
     # Number of keypoints; 0 takes the skeleton's (DATASET.SKELETON), and any other number than that is refused.
@@ -84,7 +112,8 @@ def default_config() -> Node:
     c.MODEL.ATTENTION = Node()
     # Block after the first 3x3 convolution of the residual blocks: "none" or a name of psa_pose.attention.
     c.MODEL.ATTENTION.NAME = "none"
-    # "all" residual blocks, or the "basic" blocks only (the HRNet rows of the paper's Table 2).
+    # "all" residual blocks, or the "basic" blocks only (the HRNet rows of the paper's Tables 2 and 5). In a MobileNet
+    # "all" depthwise convolutions, the "outputs" of the residual blocks, or the "inputs" of the first three blocks.
     c.MODEL.ATTENTION.WHERE = "all"
     # PSA only: spatial gate "eq3", "fig2" or "released"; "" takes the form that the name stands for.
     c.MODEL.ATTENTION.SPATIAL = ""
@@ -99,8 +128,28 @@ def default_config() -> Node:
     # Side of the blur kernel of decoding, heatmap pixels, odd; 0 takes the published 11 (23 for udp_offset).
     c.CODEC.BLUR = 0
 
+    c.LOSS = Node()
+    # segmentation, of the final map: "cross_entropy", "ohem" (of the hard pixels), "focal", or "rmi" (region mutual
+    # information and binary cross entropy). Earlier maps have cross entropy; with rmi, its binary form.
+    c.LOSS.NAME = "cross_entropy"
+    # The weight of each of the network's maps in the sum, auxiliary ones first: [0.4, 1] for OCR, [0.4, 0.05, 0.05, 1]
+    # for hrnet_ocr_hmsa.
+    c.LOSS.OUTPUT_WEIGHTS = (1.0,)
+    # cross_entropy, ohem: a weight per class; a single one weighs all alike.
+    c.LOSS.CLASS_WEIGHTS = (1.0,)
+    # cross_entropy, focal: ignored pixels count as zeros in the mean; ohem: in that of the earlier maps, as published.
+    c.LOSS.OVER_ALL_PIXELS = False
+    # ohem: pixels whose class has a lower probability are hard.
+    c.LOSS.OHEM_THRESHOLD = 0.9
+    # ohem: at least so many pixels of a part of a batch count, whatever their probability.
+    c.LOSS.OHEM_KEPT = 131072
+    # focal: the exponent of 1 - p.
+    c.LOSS.FOCAL_GAMMA = 2.0
+    # rmi: the share of the binary cross entropy, 0 to 1.
+    c.LOSS.RMI_BCE = 0.5
+
     c.TRAIN = Node()
-    # Persons per step and process; the effective batch is this times the number of processes.
+    # Persons, or images, per step and process; the effective batch is this times the number of processes.
     c.TRAIN.BATCH_SIZE = 32
     # Passes over the training persons.
     c.TRAIN.EPOCHS = 210
@@ -149,6 +198,10 @@ def default_config() -> Node:
     c.TRAIN.OPTIMIZER.WEIGHT_DECAY = 0.0
     # sgd only.
     c.TRAIN.OPTIMIZER.MOMENTUM = 0.9
+    # segmentation: LR of deeplabv3plus's trunk is that of the rest times this.
+    c.TRAIN.OPTIMIZER.BACKBONE_LR = 1.0
+    # segmentation: biases and norms decay too, as in the published recipes.
+    c.TRAIN.OPTIMIZER.DECAY_ALL = False
     c.TRAIN.SCHEDULE = Node()
     # "multistep"; "cosine": half a cosine wave from LR at the first step to 0 after the last; or "poly": LR times
     # (1 - step / steps of the run) ** POWER.
@@ -159,6 +212,10 @@ def default_config() -> Node:
     c.TRAIN.SCHEDULE.GAMMA = 0.1
     # poly: exponent of the fall; 1 is a straight line.
     c.TRAIN.SCHEDULE.POWER = 0.9
+    # cosine, poly: no learning rate falls below this.
+    c.TRAIN.SCHEDULE.MIN_LR = 0.0
+    # cosine, poly: one rate for all steps of an epoch.
+    c.TRAIN.SCHEDULE.PER_EPOCH = False
     # Steps over which the learning rate rises linearly from LR / (WARMUP_STEPS + 1) to LR.
     c.TRAIN.SCHEDULE.WARMUP_STEPS = 0
 
@@ -176,6 +233,20 @@ def default_config() -> Node:
     # Half-body crops are for persons with more labelled joints than this.
     c.AUGMENT.HALF_BODY_JOINTS = 8
 
+    # segmentation: least and greatest scale of the picture in a crop, drawn uniformly.
+    c.AUGMENT.SCALE_RANGE = (0.5, 2.0)
+    # segmentation: scales are the least one plus multiples of this; 0: any.
+    c.AUGMENT.SCALE_STEP = 0.0
+    # segmentation: greatest change of brightness, contrast and saturation, and of hue in turns.
+    c.AUGMENT.COLOR = 0.0
+    # segmentation: probability of a crop about a class drawn uniformly instead of any crop of the sample's picture.
+    c.AUGMENT.CLASS_UNIFORM_PROB = 0.0
+    # Side of the tiles in which classes are looked for, pixels.
+    c.AUGMENT.CLASS_UNIFORM_TILE = 1024
+    # segmentation, label beyond the picture: "ignore", or "background", the published choice for deeplabv3plus, which
+    # teaches class 0 there.
+    c.AUGMENT.PAD_LABEL = "ignore"
+
     c.TEST = Node()
     # Persons per step and process.
     c.TEST.BATCH_SIZE = 32
@@ -191,6 +262,24 @@ def default_config() -> Node:
     c.TEST.KEYPOINT_SCORE = 0.2
     # Object keypoint similarity above which the weaker of two persons is dropped.
     c.TEST.OKS_NMS = 0.9
+    # segmentation, how the network is asked, each with its own row; the best checkpoint is chosen by the first: "crop"
+    # (short side to CROP_SIZE, scored on the centre alone), "full" (the picture as it is), "flip" (full, averaged with
+    # its mirror), "ms_flip" (SCALES, mirrored too), "hmsa" (full, scales joined by hrnet_ocr_hmsa itself).
+    c.TEST.PROTOCOLS = ("full",)
+    # ms_flip, hmsa: scales of the picture; hmsa's have 1 among them.
+    c.TEST.SCALES = (0.5, 1.0, 2.0)
+    # crop: side of the square, pixels.
+    c.TEST.CROP_SIZE = 513
+    # ms_flip: long side of the picture at scale 1, pixels; 0: its own.
+    c.TEST.BASE_SIZE = 0
+    # ms_flip, above scale 1: width and height of sliding windows, pixels; (0, 0): the picture is seen whole.
+    c.TEST.WINDOW = (0, 0)
+    # Steps of the windows, pixels; (0, 0): side by side.
+    c.TEST.STEP = (0, 0)
+    # ms_flip: what is added up over scales and windows: "probabilities", "logits", or their "exp", as in HRNet's code.
+    c.TEST.JOIN = "probabilities"
+    # full, flip: pictures are padded with the mean colour to multiples of this; 1: not at all.
+    c.TEST.PAD_TO = 1
 
     c.LOADER = Node()
     # Worker processes that read and crop images; 0 does it in the main process.

@@ -35,7 +35,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
     path: YAML file, or the name of a config, `coco/hrnet/hrnet_w32_256x192`. Its optional `_BASE_` is another one, a
     path relative to it or a name. A dumped config reloads to itself.
     overrides: ["KEY", "value", ...] as typed on a command line; values are YAML (`[192, 256]`, `1e-3`, `true`).
-    A stated 0 of MODEL.NUM_JOINTS becomes the skeleton's number, (0, 0) of INPUT.HEATMAP_SIZE a quarter of INPUT.SIZE.
+    A stated 0 of MODEL.NUM_JOINTS becomes the skeleton's number, (0, 0) of INPUT.HEATMAP_SIZE a quarter of INPUT.SIZE,
+    (0, 0) of INPUT.CROP_SIZE is INPUT.SIZE.
     Raises ConfigError naming the file and the key, the nearest valid key, and what to write instead.
     """
     path = find_config(Path(path))
@@ -45,7 +46,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
     _merge(_from_command_line(overrides), config, "command line")
     config.OUTPUT_DIR = config.OUTPUT_DIR.replace("{config}", path.stem)
     _check_and_complete(config)
-    config.MODEL.NUM_JOINTS = joints_of(config)
+    if config.TASK == "pose":
+        config.MODEL.NUM_JOINTS = joints_of(config)
     config.freeze()
     return config
 
@@ -70,7 +72,10 @@ def parse_config(text: str, source: str) -> CfgNode:
 
 def _check_and_complete(config: CfgNode) -> None:
     check_config(config)
-    config.INPUT.HEATMAP_SIZE = quarter(config.INPUT.SIZE)
+    if config.TASK == "pose":
+        config.INPUT.HEATMAP_SIZE = quarter(config.INPUT.SIZE)
+    elif config.INPUT.CROP_SIZE == (0, 0):
+        config.INPUT.CROP_SIZE = config.INPUT.SIZE
 
 
 def dump_config(config: CfgNode) -> str:

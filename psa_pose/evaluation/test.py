@@ -45,7 +45,7 @@ def run_test(
         what, results = str(checkpoint or model), []
         for test_set in task.test_sets(log.info, annotated=checkpoint is None):
             count, protocol = len(test_set.dataset), test_set.protocol
-            log.info(f"testing {count:,} {task.unit} of {test_set.split}, {protocol} boxes")
+            log.info(f"testing {count:,} {task.unit} of {test_set.split}, protocol {protocol}")
             results.append(task.evaluate(model, test_set, _never, log.info))
             log.metrics(0, test={protocol: results[-1].stats})
             if distributed.is_main():

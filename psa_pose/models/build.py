@@ -20,12 +20,18 @@ from psa_pose.models.resnet import SimpleBaseline
 
 
 def build_model(cfg: CfgNode) -> nn.Module:
-    """The network that `cfg.MODEL` describes: images (B, 3, H, W) -> maps (B, output_channels(cfg), H / 4, W / 4).
+    """The network that `cfg.MODEL` describes: images (B, 3, H, W) -> maps (B, output_channels(cfg), H / 4, W / 4); for
+    TASK segmentation -> logits (B, MODEL.NUM_CLASSES, H, W), see `psa_pose.segmentation.build`.
 
     In training mode a network with intermediate supervision (hourglass, cpn) answers a tuple of such maps, coarse to
     final; `psa_pose.losses.supervised` takes either. Weights are initialised, not loaded. Raises ConfigError for a
     name, depth, width or attention that does not exist, and for an attention that would be placed in no block at all.
     """
+    if cfg.get("TASK") == "segmentation":
+        # Its networks stand on this room's trunks, so its room is above this one: asked for, not imported at the top.
+        from psa_pose.segmentation.build import build_segmentation_model
+
+        return build_segmentation_model(cfg)
     name = cfg.MODEL.NAME
     if name not in NETWORKS:
         raise ConfigError(f"MODEL.NAME {name!r} is not a network; {closest(name, NETWORKS)}")

@@ -25,6 +25,8 @@ def collect_gates(model: nn.Module, images: Tensor) -> dict[str, Gates]:
         return block.register_forward_pre_hook(read)
 
     handles = [keep(name, m) for name, m in model.named_modules() if isinstance(m, PolarizedAttention)]
+    if not handles:
+        return gates
     try:
         with torch.no_grad():
             model(images)

@@ -56,13 +56,19 @@ def _resnet(depth: int) -> Callable[[CfgNode, AttentionFactory | None], nn.Modul
     return build
 
 
+def align_corners(cfg: CfgNode) -> bool:
+    """How the config's network enlarges, and how its logits are to be enlarged: as those published were trained."""
+    return cfg.MODEL.NAME in ("hrnetv2", "hrnet_ocr")
+
+
 def _hrnetv2(cfg: CfgNode, attention: AttentionFactory | None) -> nn.Module:
-    return HRNetV2(cfg.MODEL.WIDTH or 48, cfg.MODEL.NUM_CLASSES, attention, cfg.MODEL.ATTENTION.WHERE)
+    width, classes, where = cfg.MODEL.WIDTH or 48, cfg.MODEL.NUM_CLASSES, cfg.MODEL.ATTENTION.WHERE
+    return HRNetV2(width, classes, attention, where, align_corners(cfg))
 
 
 def _hrnet_ocr(cfg: CfgNode, attention: AttentionFactory | None) -> nn.Module:
     width, classes, where = cfg.MODEL.WIDTH or 48, cfg.MODEL.NUM_CLASSES, cfg.MODEL.ATTENTION.WHERE
-    return HRNetOCR(width, classes, attention, where, key_channels=cfg.MODEL.HEAD_CHANNELS)
+    return HRNetOCR(width, classes, attention, where, align_corners(cfg), cfg.MODEL.HEAD_CHANNELS)
 
 
 def _hrnet_ocr_hmsa(cfg: CfgNode, attention: AttentionFactory | None) -> nn.Module:

@@ -124,6 +124,7 @@ def gate_deviations(task: Task, model: nn.Module, dataset: Sized, samples: int =
     # The networks are the task's: to train one, none of their code is needed here.
     from psa_pose.models.gates import collect_gates, spatial_gate_deviation
 
-    keys = [(0, row) for row in range(min(samples, len(dataset)))]
+    # No more than an evaluation holds at once: samples may be large pictures.
+    keys = [(0, row) for row in range(min(samples, task.cfg.TEST.BATCH_SIZE, len(dataset)))]
     batch = task.to_device(task.batch_maker()(dataset, keys), dataset)
     return spatial_gate_deviation(collect_gates(model, task.images(batch)))

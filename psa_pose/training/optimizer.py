@@ -78,16 +78,20 @@ def build_schedule(cfg: CfgNode, base: float, steps_per_epoch: int) -> Schedule:
     """The learning rate of every step, a function of the step alone: a resume is exact. base: after warm-up.
 
     multistep: times GAMMA after each of MILESTONES epochs. cosine, poly: from the first step to 0 after the last, poly
-    by (1 - share done) ^ POWER (Chen et al., arXiv 1606.00915).
+    by (1 - share done) ^ POWER (Chen et al., arXiv 1606.00915), but never below MIN_LR; with PER_EPOCH the share done
+    is that of the epochs.
     """
     schedule, total = cfg.TRAIN.SCHEDULE, total_steps(cfg, steps_per_epoch)
 
     def lr_at(step: int) -> float:
         lr = base
+        done, whole = step, total
+        if schedule.PER_EPOCH:
+            done, whole = step // steps_per_epoch, -(-total // steps_per_epoch)
         if schedule.NAME == "cosine":
-            lr *= 0.5 + 0.5 * math.cos(math.pi * step / total)
+            lr = max(lr * (0.5 + 0.5 * math.cos(math.pi * done / whole)), schedule.MIN_LR)
         elif schedule.NAME == "poly":
-            lr *= max(0.0, 1 - step / total) ** schedule.POWER
+            lr = max(lr * max(0.0, 1 - done / whole) ** schedule.POWER, schedule.MIN_LR)
         else:
             lr *= schedule.GAMMA ** sum(step // steps_per_epoch >= milestone for milestone in schedule.MILESTONES)
         return lr * min(1.0, (step + 1) / (schedule.WARMUP_STEPS + 1))

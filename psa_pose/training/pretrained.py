@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 from yacs.config import CfgNode
 
-from psa_pose.checkpoints.download import imagenet_resnet
+from psa_pose.checkpoints.download import imagenet_weights
 from psa_pose.checkpoints.layouts import load_source, read_weights
 from psa_pose.errors import CheckpointError
 
@@ -18,7 +18,10 @@ def load_pretrained(cfg: CfgNode, model: nn.Module, info: Callable[[str], None])
 
     Raises CheckpointError for a file that is missing, unknown, or of another network.
     """
-    path = imagenet_resnet(cfg.MODEL.DEPTH) if cfg.MODEL.PRETRAINED == "imagenet" else Path(cfg.MODEL.PRETRAINED)
+    path = Path(cfg.MODEL.PRETRAINED)
+    if cfg.MODEL.PRETRAINED == "imagenet":
+        own_trunk = cfg.MODEL.NAME == "deeplabv3plus"
+        path = imagenet_weights(cfg.MODEL.BACKBONE if own_trunk else f"resnet{cfg.MODEL.DEPTH}")
     if not path.exists():
         raise CheckpointError(
             f"MODEL.PRETRAINED {path} is not there; data/README.md says where published weights come from, or write "

@@ -48,11 +48,12 @@ class TrainState:
 def train_step(task: Task, state: TrainState, batch: Any, step: int, lr: float) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The batch's loss, a scalar on the device, and its targets, after the weights have moved.
 
-    step: over the whole run, from 0. lr: of this step, times each parameter group's lr_scale.
+    step: over the whole run, from 0. lr: of this step, times each parameter group's lr_scale, which does not take it
+    below MIN_LR.
     """
     options = task.cfg.TRAIN
     for group in state.optimizer.param_groups:
-        group["lr"] = lr * group["lr_scale"]
+        group["lr"] = max(lr * group["lr_scale"], options.SCHEDULE.MIN_LR)
     # Targets are made on the device, from a few numbers per sample.
     targets = task.targets(batch)
     state.optimizer.zero_grad(set_to_none=True)

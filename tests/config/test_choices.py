@@ -14,7 +14,10 @@ from psa_pose.errors import ConfigError
 from psa_pose.evaluation.result import BOXES
 from psa_pose.models.blocks import PLACES
 from psa_pose.models.build import NETWORKS
+from psa_pose.models.mobilenet import PLACES as MOBILENET_PLACES
 from psa_pose.models.resnet import DEPTHS
+from psa_pose.segmentation import build as segmentation
+from psa_pose.segmentation.protocols import JOINS
 from psa_pose.skeleton import SKELETONS
 
 
@@ -29,7 +32,10 @@ from psa_pose.skeleton import SKELETONS
         (choices.SKELETONS, (*SKELETONS, "annotations")),
         (choices.BOXES, [name for name in BOXES if name != "unknown"]),
         (choices.CHOICES["MODEL.DEPTH"], DEPTHS),
-        (choices.CHOICES["MODEL.ATTENTION.WHERE"], PLACES),
+        (choices.PLACES, (*PLACES, *MOBILENET_PLACES[1:])),
+        (choices.SEGMENTATION_NETWORKS, segmentation.NETWORKS),
+        (choices.BACKBONES, segmentation.BACKBONES),
+        (choices.JOINS, JOINS),
     ],
 )
 def test_a_list_is_what_is_built(listed, built):

@@ -23,6 +23,23 @@ def test_poly_falls_to_nothing_over_a_length_in_steps(tiny_config):
     assert [lr_at(step) for step in (0, 5, 15, 20)] == pytest.approx([2, 2 * 0.75**0.5, 1, 0])
 
 
+def test_poly_has_the_published_rates_of_segmentation(tiny_config):
+    poly = ["TRAIN.SCHEDULE.NAME", "poly", "TRAIN.SCHEDULE.MILESTONES", [], "TRAIN.SCHEDULE.WARMUP_STEPS", 0]
+    # VainF's DeepLabV3+: never below 1e-6; its golden rates are of steps 1, 10 and the last two.
+    cfg = tiny_config(*poly, "TRAIN.EPOCHS", 300, "TRAIN.SCHEDULE.MIN_LR", 1e-6)
+    head = build_schedule(cfg, 0.01, steps_per_epoch=100)
+    for step in (0, 1, 10, 29990, 29998, 29999):
+        assert head(step) == pytest.approx(max(0.01 * (1 - step / 30000) ** 0.9, 1e-6), rel=1e-12)
+    assert head(29990) == pytest.approx(7.42319503e-06)
+    assert head(29999) == 1e-6
+    # HMSA: one rate per epoch.
+    cfg = tiny_config(*poly, "TRAIN.EPOCHS", 175, "TRAIN.SCHEDULE.POWER", 2.0, "TRAIN.SCHEDULE.PER_EPOCH", True)
+    lr_at = build_schedule(cfg, 0.005, steps_per_epoch=10)
+    for epoch in (0, 1, 100, 174):
+        expected = 0.005 * (1 - epoch / 175) ** 2
+        assert [lr_at(10 * epoch), lr_at(10 * epoch + 9)] == pytest.approx([expected, expected], rel=1e-12)
+
+
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_weight_decay_reaches_the_optimizer_and_spares_norms_and_biases(tiny_config, name):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))

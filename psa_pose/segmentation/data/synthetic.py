@@ -152,6 +152,12 @@ def generate(
     write_json(root / MARKER, wanted)
 
 
+def is_complete(root: Path) -> bool:
+    """True where a whole data set of this generator is, whatever its sizes."""
+    marker = _read_marker(root / MARKER)
+    return marker is not None and bool(marker.get("complete"))
+
+
 def _make_files(
     index: int, *, root: Path, seed: int, split: str, image_size: tuple[int, int], people: tuple[int, int]
 ) -> None:
