@@ -70,7 +70,7 @@ def epoch_file(epoch: int) -> str:
 def prune_checkpoints(folder: Path, keep: int) -> None:
     """Remove the checkpoints of all but the last `keep` epochs."""
     files = _epoch_files(folder)
-    for path in files[: len(files) - keep]:
+    for path in files[: max(0, len(files) - keep)]:
         path.unlink()
 
 
