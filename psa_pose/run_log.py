@@ -86,7 +86,7 @@ class RunLog:
             import cv2
             from tensorboard.compat.proto.summary_pb2 import Summary
 
-            png = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+            png = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
             atomic_write(self._folder / "pictures" / f"{name}.png", lambda file: file.write(png))
             content = Summary.Image(height=image.shape[0], width=image.shape[1], colorspace=3, encoded_image_string=png)
             self._board._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=name, image=content)]), step)

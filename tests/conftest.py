@@ -42,7 +42,7 @@ def tiny_config(people, tmp_path):
             *("DATASET.TEST_DETECTIONS", "person_detection_results/val2017_person_detections.json"),
             *("OUTPUT_DIR", tmp_path / "run"),
             *("INPUT.SIZE", [64, 64]),
-            *("MODEL.HEAD_CHANNELS", 16, "CODEC.SIGMA", 0),
+            *("MODEL.WIDTH", 8, "MODEL.HEAD_CHANNELS", 16, "CODEC.SIGMA", 0),
             *("TRAIN.EPOCHS", 2, "TRAIN.BATCH_SIZE", 8, "TRAIN.LOG_EVERY", 2),
             *("LOADER.WORKERS", 0, "DEVICE", "cpu"),
         ]
