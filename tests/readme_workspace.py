@@ -84,10 +84,10 @@ def make_detector(path: Path) -> None:
     """Weights of the person detector's layout that take something for persons."""
     from torchvision.models import get_model
 
-    from psa_pose.inference.detector import NAME
+    from psa_pose.inference.detector import DETECTOR
 
     torch.manual_seed(0)
-    state = get_model(NAME, weights=None, weights_backbone=None).state_dict()
+    state = get_model(DETECTOR, weights=None, weights_backbone=None).state_dict()
     state["roi_heads.box_predictor.cls_score.bias"][1] += 4
     torch.save(state, path)
 

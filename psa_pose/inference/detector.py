@@ -14,7 +14,7 @@ from psa_pose.checkpoints.load import read_torch_file
 from psa_pose.data.coco_form import PERSON_CATEGORY
 from psa_pose.errors import CheckpointError
 
-_NAME = "fasterrcnn_mobilenet_v3_large_fpn"
+DETECTOR = "fasterrcnn_mobilenet_v3_large_fpn"
 
 
 class PersonDetector:
@@ -36,10 +36,10 @@ class PersonDetector:
         from torchvision.models import get_model
 
         path = Path(weights) if weights else _downloaded()
-        model = get_model(_NAME, weights=None, weights_backbone=None)
+        model = get_model(DETECTOR, weights=None, weights_backbone=None)
         content = read_torch_file(path)
         if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-            raise CheckpointError(f"detector weights {path} hold no state dict; give torchvision's file of {_NAME}")
+            raise CheckpointError(f"detector weights {path} hold no state dict; give torchvision's file of {DETECTOR}")
         load_weights(model, content, path)
         return cls(model, device, least_score)
 
@@ -60,6 +60,6 @@ class PersonDetector:
 def _downloaded() -> Path:
     from torchvision.models import get_model_weights
 
-    url = get_model_weights(_NAME).DEFAULT.url  # type: ignore[attr-defined]
+    url = get_model_weights(DETECTOR).DEFAULT.url  # type: ignore[attr-defined]
     remedy = "or name a file by --detector-weights, give boxes by --boxes, or take --whole-picture"
     return cached_download(url, "the person detector's weights", remedy)

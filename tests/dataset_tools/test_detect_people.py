@@ -14,7 +14,7 @@ from torchvision.models import get_model
 
 from psa_pose.dataset_tools.detect_people import BatchDetector, detect_people, read_listed
 from psa_pose.errors import DataError
-from psa_pose.inference.detector import NAME
+from psa_pose.inference.detector import DETECTOR
 from psa_pose.metrics.box_ap import PersonAP, format_ap, person_ap
 from tests.commands import run_here
 
@@ -26,7 +26,7 @@ PERSONS = "annotations/person_keypoints_val2017.json"
 def weights(tmp_path_factory):
     """A file of the detector's layout that takes many things for persons."""
     torch.manual_seed(0)
-    state = get_model(NAME, weights=None, weights_backbone=None).state_dict()
+    state = get_model(DETECTOR, weights=None, weights_backbone=None).state_dict()
     state["roi_heads.box_predictor.cls_score.bias"][1] += 4
     path = tmp_path_factory.mktemp("detector") / "weights.pth"
     torch.save(state, path)
