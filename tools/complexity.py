@@ -1,4 +1,4 @@
-"""Count parameters and multiply-adds: python tools/complexity.py --cfg F [KEY value ...] or --table 1|2|4|6"""
+"""Count parameters and multiply-adds: python tools/complexity.py --cfg F [KEY value ...] or --table 1 ... 6"""
 
 import argparse
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from psa_pose.files import shipped_folder, write_json
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        description="Parameters and multiply-adds of a network, or of each row of a pose table of the PSA paper beside "
+        description="Parameters and multiply-adds of a network, or of each row of a table of the PSA paper beside "
         "the printed figures."
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--cfg", type=Path, help="YAML config file")
-    source.add_argument("--table", choices=["1", "2", "4", "6"], help="table of the paper")
+    source.add_argument("--table", choices=["1", "2", "3", "4", "5", "6"], help="table of the paper")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument("--measure", action="store_true", help="also measure time and peak memory per image")
     parser.add_argument("--batch", type=int, default=4, help="images per batch of --measure (default 4)")

@@ -18,7 +18,7 @@ from psa_pose.models.complexity import GI, Complexity, config_complexity
 from psa_pose.tables import format_columns
 
 CONFIGS = Path("configs")
-_TABLES = CONFIGS / "paper/tables.yaml"
+_TABLES = (CONFIGS / "paper/tables.yaml", CONFIGS / "paper/segmentation_tables.yaml")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Row:
     printed: percent, G and M.
     note: why a printed figure cannot be reproduced, or what to know about it.
     like_for_like: the paper lacks it.
+    only_counted: a size beside the paper's rows, of no run.
+    rule: how its Flops are counted: "" as in the pose literature, or "deeplab", see `flops`.
     overrides: "KEY", "value", ... in which the row differs from its config.
     """
 
@@ -38,6 +40,8 @@ class Row:
     note: str = ""
     like_for_like: bool = False
     overrides: tuple[str, ...] = ()
+    only_counted: bool = False
+    rule: str = ""
 
     @property
     def folder(self) -> str:
@@ -56,17 +60,19 @@ class Row:
 
 
 def read_rows(number: str, root: Path = Path()) -> tuple[str, list[Row]]:
-    """Title and rows of a table of configs/paper/tables.yaml, those of the paper first.
+    """Title and rows of a table of configs/paper, those of the paper first.
 
     root: what holds the folder of configs. Raises ConfigError for a table that is not there.
     """
-    path = root / _TABLES
-    try:
-        tables = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}; install psa_pose again") from None
+    tables: dict[str, Any] = {}
+    for path in (root / file for file in _TABLES):
+        try:
+            tables |= yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}; install psa_pose again") from None
     if number not in tables:
-        raise ConfigError(f"table {number!r} is not one of the paper's pose tables; choose one of {', '.join(tables)}")
+        known = ", ".join(sorted(tables))
+        raise ConfigError(f"table {number!r} is not one of the paper's that are built here; choose one of {known}")
     rows = [
         Row(
             name=entry["name"],
@@ -75,8 +81,10 @@ def read_rows(number: str, root: Path = Path()) -> tuple[str, list[Row]]:
             note=entry.get("note", ""),
             like_for_like=kind == "like_for_like",
             overrides=tuple(map(str, entry.get("overrides", ()))),
+            only_counted=kind == "sizes",
+            rule=tables[number].get("rule", ""),
         )
-        for kind in ("rows", "like_for_like")
+        for kind in ("rows", "sizes", "like_for_like")
         for entry in tables[number].get(kind, [])
     ]
     return tables[number]["title"], rows
@@ -112,6 +120,7 @@ def complexity_row(row: Row, complexity: Complexity) -> dict[str, Any]:
         "params": complexity.params,
         "macs": complexity.macs,
         "macs_reassociated": complexity.executed,
+        **({"rule": row.rule, "norm_elements": complexity.norm_elements} if row.rule else {}),
         "printed": row.printed,
         "note": row.note,
     }
@@ -119,9 +128,18 @@ def complexity_row(row: Row, complexity: Complexity) -> dict[str, Any]:
 
 def mismatches(row: dict[str, Any]) -> list[str]:
     """The printed columns ("mPara", "Flops") that the recomputed figures do not round to."""
-    computed = {"mPara": row["params"] / 1e6, "Flops": row["macs"] / GI}
+    computed = {"mPara": row["params"] / 1e6, "Flops": flops(row, "macs")}
     printed = row["printed"]
-    return [name for name, value in computed.items() if name in printed and round(value, 1) != printed[name]]
+    digits = {name: len(str(value).partition(".")[2]) for name, value in printed.items()}
+    return [n for n, value in computed.items() if n in printed and round(value, digits[n]) != printed[n]]
+
+
+def flops(row: Mapping[str, Any], key: str) -> float:
+    """The multiply-adds "macs" or "macs_reassociated" of a row as its table prints them, G.
+
+    Pose: / 2^30. deeplab: with two for each element that a batch norm puts out, / 10^9.
+    """
+    return (row[key] + 2 * row["norm_elements"]) / 1e9 if row.get("rule") == "deeplab" else row[key] / GI
 
 
 def format_rows(rows: Sequence[dict[str, Any]]) -> str:
@@ -140,18 +158,26 @@ def format_rows(rows: Sequence[dict[str, Any]]) -> str:
                 row["name"],
                 f"{row['params'] / 1e6:.3f}",
                 marks.get("mPara", "- "),
-                f"{row['macs'] / GI:.3f}",
+                f"{flops(row, 'macs'):.3f}",
                 marks.get("Flops", "- "),
-                f"{row['macs_reassociated'] / GI:.3f}",
+                f"{flops(row, 'macs_reassociated'):.3f}",
                 *(f"{row[key]:.2f}" if key in row else "-" for key in measured),
                 f"({len(notes)})" if row["note"] else "",
             ]
         )
     wrapped = [textwrap.fill(note, 116, subsequent_indent="    ") for note in notes]
-    return "\n".join([format_columns(header, lines, rule=False), "", _LEGEND, *wrapped])
+    legend = _DEEPLAB_LEGEND if any(row.get("rule") == "deeplab" for row in rows) else _LEGEND
+    return "\n".join([format_columns(header, lines, rule=False), "", legend, *wrapped])
 
 
 _MEASURED = {"time_ms": "ms", "memory_mib": "MiB"}
+
+_DEEPLAB_LEGEND = textwrap.fill(
+    "mPara: millions of parameters. Flops: (multiply-adds of one image + 2 x elements that batch norms put out) / "
+    "10^9, as in the README that the table's baselines are from. executed: the same with PSA re-associated. *: the "
+    "printed figure is not what its network has.",
+    116,
+)
 
 _LEGEND = textwrap.fill(
     "mPara: millions of parameters. Flops: multiply-adds of one image / 2^30 by the literature's rule (weights x "

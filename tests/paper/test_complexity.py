@@ -150,8 +150,8 @@ def test_mark_and_note():
 
 
 def test_unknown_table_and_wrong_place(tmp_path):
-    with pytest.raises(ConfigError, match=r"'3'.*1, 2, 4, 6"):
-        read_rows("3", ROOT)
+    with pytest.raises(ConfigError, match=r"'7'.*1, 2, 3, 4, 5, 6"):
+        read_rows("7", ROOT)
     with pytest.raises(ConfigError, match="install psa_pose again"):
         read_rows("2", tmp_path)
 
