@@ -1,10 +1,12 @@
-"""Losses against the published ones on stored arrays."""
+"""Losses against the published ones on stored arrays, and against plain loops."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from psa_pose.losses import heatmap_mse, heatmap_mse_ohkm, supervised, udp_offset_loss
 
@@ -61,3 +63,34 @@ def test_supervision_of_one_output_is_its_loss():
     arguments = GOLDEN["maps"], GOLDEN["targets"], GOLDEN["weights"]
     assert torch.equal(supervised(heatmap_mse, *arguments), heatmap_mse(*arguments))
     assert torch.equal(supervised(heatmap_mse, *arguments, final=heatmap_mse_ohkm), heatmap_mse_ohkm(*arguments))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 9))
+def test_losses_joint_by_joint_with_weights_between_0_and_1(seed, topk):
+    rng = np.random.default_rng(seed)
+    B, K, h, w = 2, 4, 3, 5
+    maps, targets = rng.normal(size=(B, K, h, w)), rng.random((B, K, h, w))
+    weights = rng.choice([0.0, 0.25, 0.5, 1.0], (B, K))
+    errors = np.zeros((B, K))
+    for b, k in np.ndindex(B, K):
+        pairs = zip(maps[b, k].flat, targets[b, k].flat, strict=True)
+        errors[b, k] = np.mean([((p - t) * weights[b, k]) ** 2 for p, t in pairs]) / 2
+    tensors = [torch.tensor(v, dtype=torch.float32) for v in (maps, targets, weights)]
+    assert heatmap_mse(*tensors).item() == pytest.approx(errors.mean(), rel=1e-4)
+    hardest = [sorted(row, reverse=True)[: min(topk, K)] for row in errors.tolist()]
+    assert heatmap_mse_ohkm(*tensors, topk=topk).item() == pytest.approx(np.mean(hardest), rel=1e-4)
+    # Of three maps per joint: the class, and both offsets where the class is.
+    maps, targets = rng.normal(size=(B, 3 * K, h, w)), rng.random((B, 3 * K, h, w))
+    targets[:, ::3] = rng.random((B, K, h, w)) < 0.5
+    total = 0.0
+    for b, k in np.ndindex(B, K):
+        (c, x, y), (wc, wx, wy) = maps[b, 3 * k : 3 * k + 3], targets[b, 3 * k : 3 * k + 3]
+        share = weights[b, k]
+        total += 0.5 * (((c - wc) * share) ** 2).sum()
+        total += 0.5 * (((x - wx) * wc * share) ** 2).sum() + 0.5 * (((y - wy) * wc * share) ** 2).sum()
+    tensors = [torch.tensor(v, dtype=torch.float32) for v in (maps, targets, weights)]
+    assert udp_offset_loss(*tensors).item() == pytest.approx(total / (B * K * h * w), rel=1e-4)
+    one, two = tensors[0], 2 * tensors[0]
+    both = supervised(udp_offset_loss, (one, two), *tensors[1:], final=lambda m, *_: m.sum() * 0 + 7)
+    assert both.item() == pytest.approx(udp_offset_loss(one, *tensors[1:]).item() + 7, rel=1e-5)
