@@ -13,8 +13,7 @@ import numpy as np
 from psa_pose.benchmark.fake_results import fake_val2017
 from psa_pose.errors import PsaPoseError
 from psa_pose.files import write_json
-from psa_pose.metrics.accumulate import accumulate, coco_stats
-from psa_pose.metrics.coco_ap import match_results, to_results
+from psa_pose.metrics.coco_ap import accumulate, coco_stats, match_results, to_results
 from psa_pose.metrics.oks import instance_scores, oks_nms
 from psa_pose.metrics.pycocotools_check import pycocotools_ap
 from psa_pose.metrics.significance import bootstrap

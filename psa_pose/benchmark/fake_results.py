@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from psa_pose.data.coco_form import PERSON_CATEGORY
 from psa_pose.metrics.coco_ap import Predictions
 from psa_pose.skeleton import Skeleton
 
@@ -39,7 +40,7 @@ def fake_val2017(skeleton: Skeleton, seed: int = 0, share: float = 1.0) -> tuple
     truth = {
         "images": [{"id": int(i), "file_name": f"{i:012d}.jpg", "width": WIDTH, "height": HEIGHT} for i in image_ids],
         "annotations": _annotations(image_ids[image], corner, size, joints, labelled, crowd),
-        "categories": [{"id": 1, "name": "person", "keypoints": list(skeleton.names), "skeleton": []}],
+        "categories": [{"id": PERSON_CATEGORY, "name": "person", "keypoints": list(skeleton.names), "skeleton": []}],
     }
     whose = np.repeat(order[:persons], 4)[:boxes]
     found = _around(rng, joints[whose], size[whose], np.array(skeleton.sigmas))
@@ -79,7 +80,7 @@ def _annotations(
         {
             "id": number + 1,
             "image_id": int(image_ids[number]),
-            "category_id": 1,
+            "category_id": PERSON_CATEGORY,
             "iscrowd": int(crowd[number]),
             "bbox": [*corner[number].round(2).tolist(), *size[number].round(2).tolist()],
             "area": float(size[number].prod().round(2) * 0.6),

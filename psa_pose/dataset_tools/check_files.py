@@ -16,9 +16,8 @@ from psa_pose.data.findings import Finding
 from psa_pose.dataset_tools.check_facts import annotation_facts, detection_facts, unreadable
 from psa_pose.errors import DataError
 from psa_pose.files import read_json
+from psa_pose.metrics.matching import AREAS
 from psa_pose.skeleton import COCO, Skeleton
-
-MEDIUM, LARGE = 32.0**2, 96.0**2
 
 
 def check_annotation_file(
@@ -236,8 +235,9 @@ def _check_population(rows: Sequence[dict[str, Any]]) -> list[Finding]:
         return [Finding("error", "no annotation is a person (not a crowd) with a labelled keypoint: AP would be -1")]
     areas = np.array([row["area"] for row in counting])
     findings = []
-    for name, held in (("medium (32² to 96²)", (areas >= MEDIUM) & (areas <= LARGE)), ("large (96²)", areas >= LARGE)):
-        if not held.any():
+    for size, name in (("medium", "medium (32² to 96²)"), ("large", "large (96²)")):
+        low, high = AREAS[size]
+        if not ((areas >= low) & (areas <= high)).any():
             findings.append(Finding("warning", f"no person is {name}: that AP is undefined (-1), shown as '-'"))
     return findings
 

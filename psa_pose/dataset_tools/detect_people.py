@@ -11,7 +11,7 @@ import torch
 
 from psa_pose.config.skeleton import read_category
 from psa_pose.data.coco import Annotations, image_arrays, image_sizes, read_annotations, read_image_info
-from psa_pose.data.coco_form import PERSON_CATEGORY as PERSON
+from psa_pose.data.coco_form import PERSON_CATEGORY
 from psa_pose.data.images import read_image
 from psa_pose.distributed import progress_bar
 from psa_pose.files import read_json, write_json
@@ -35,7 +35,7 @@ class BatchDetector(PersonDetector):
         for found in self._model(pixels):
             boxes, scores = found["boxes"].cpu().numpy().astype(float), found["scores"].cpu().numpy().astype(float)
             boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-            person = (found["labels"].cpu().numpy() == PERSON) & (scores >= self._least_score)
+            person = (found["labels"].cpu().numpy() == PERSON_CATEGORY) & (scores >= self._least_score)
             person &= (boxes[:, 2:] > 0).all(1)
             answers.append((boxes[person], scores[person]))
         return answers
@@ -71,7 +71,7 @@ def detect_people(detector: BatchDetector, listed: Annotations, folder: Path, ou
 
 
 def detection_entries(
-    image_id: int, boxes: np.ndarray, scores: np.ndarray, category: int = PERSON
+    image_id: int, boxes: np.ndarray, scores: np.ndarray, category: int = PERSON_CATEGORY
 ) -> list[dict[str, Any]]:
     """The detections of one image, boxes (N, 4) in pixels to a hundredth, those that keep an area of it."""
     return [

@@ -15,12 +15,12 @@ from psa_pose.data.batch import collate
 from psa_pose.errors import DataError
 from psa_pose.evaluation.page import ComparisonReport, render_comparison
 from psa_pose.evaluation.pictures import PictureSource
-from psa_pose.evaluation.result import BOXES, Evaluation, format_table
+from psa_pose.evaluation.result import Evaluation, format_table
 from psa_pose.evaluation.result_files import ResultFile, read_result_file
 from psa_pose.files import atomic_write, write_json
 from psa_pose.metrics.comparison import Comparison, compare
 from psa_pose.metrics.examples import Example
-from psa_pose.metrics.fingerprint import mixed_protocols
+from psa_pose.metrics.protocol import BOXES, mixed_protocols
 from psa_pose.tables import format_columns
 from psa_pose.visualization.draw import ring_joints
 from psa_pose.visualization.html import Figure
@@ -117,7 +117,9 @@ def _check_same_persons(first: ResultFile, second: ResultFile) -> None:
 
 
 def _write_page(path: Path, cfg: CfgNode, pair: list[ResultFile], rows: list[Evaluation], answer: Comparison) -> None:
-    source = PictureSource(cfg, pair[0].annotations, answer.annotated, pair[0].skeleton, build_codec(cfg).grid)
+    source = PictureSource(
+        cfg, pair[0].annotations, answer.located[0].pairs.truth, pair[0].skeleton, build_codec(cfg).grid
+    )
     better, worse = answer.most_moved(PICTURED)
     report = ComparisonReport(
         names=(str(pair[0].path), str(pair[1].path)),
@@ -137,18 +139,18 @@ def _write_page(path: Path, cfg: CfgNode, pair: list[ResultFile], rows: list[Eva
 def _figures(source: PictureSource, answer: Comparison, persons: list[int]) -> list[Figure]:
     first, second = answer.located
     examples = [
-        Example(row, -1, f"OKS {first.oks[row]:.2f} and {second.oks[row]:.2f}, annotation {first.annotated.ids[row]}")
+        Example(row, -1, f"OKS {first.oks[row]:.2f} and {second.oks[row]:.2f}, annotation {first.pairs.truth.ids[row]}")
         for row in persons
     ]
     figures = []
-    for example, sample in source.samples(examples, answer.found[0]):
-        batch, row = collate([sample]), example.annotated
+    for example, sample in source.samples(examples, first.pairs.predicted):
+        batch, row = collate([sample]), example.truth
         pictures: list[np.ndarray] = []
         moved = np.nan_to_num(second.similarity[row] - first.similarity[row])
         for side, change in ((0, -moved), (1, moved)):
-            crop = source.crop(batch, answer.found[side], int(answer.located[side].found[row]))
+            crop = source.crop(batch, answer.located[side].pairs.predicted, int(answer.located[side].rows[row]))
             assert crop.joints is not None
-            shown = answer.located[side].found[row] >= 0
+            shown = answer.located[side].rows[row] >= 0
             pictures = pictures or [source.draw_truth(crop)]
             picture = ring_joints(source.draw_answer(crop), crop.joints, shown & (change > DIFFERENT), GREEN)
             pictures.append(ring_joints(picture, crop.joints, shown & (change < -DIFFERENT), RED))

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.evaluation.result import BOXES, Evaluation
-from psa_pose.metrics.accumulate import RECALLS, STATS
+from psa_pose.evaluation.result import Evaluation
+from psa_pose.metrics.coco_ap import RECALLS, STATS
 from psa_pose.metrics.comparison import Comparison
 from psa_pose.metrics.error_types import JOINT_KINDS, Taxonomy
 from psa_pose.metrics.examples import KIND_TEXT
-from psa_pose.metrics.fingerprint import guess_protocol
+from psa_pose.metrics.protocol import BOXES, guess_protocol
 from psa_pose.metrics.significance import Estimate
 from psa_pose.visualization import html, svg
 

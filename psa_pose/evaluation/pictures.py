@@ -27,24 +27,24 @@ class PictureSource:
 
     cfg: CfgNode
     annotations: Annotations
-    annotated: GroundTruth
+    truth: GroundTruth
     skeleton: Skeleton
     grid: Grid
 
-    def samples(self, examples: Sequence[Example], found: Predicted) -> list[tuple[Example, Sample]]:
+    def samples(self, examples: Sequence[Example], predicted: Predicted) -> list[tuple[Example, Sample]]:
         """The crop around each annotated box, or where nobody is annotated around the found joints.
 
         An example whose box has no area has no picture and is left out.
         """
-        boxes = np.array([self._box(example, found) for example in examples]).reshape(-1, 4)
+        boxes = np.array([self._box(example, predicted) for example in examples]).reshape(-1, 4)
         drawn = [row for row, box in enumerate(boxes) if (box[2:] > 0).all()]
         if not drawn:
             return []
         chosen = [examples[row] for row in drawn]
-        dataset = self._crops(chosen, boxes[drawn], found)
+        dataset = self._crops(chosen, boxes[drawn], predicted)
         return [(example, dataset[0, row]) for row, example in enumerate(chosen)]
 
-    def crop(self, batch: Batch, found: Predicted, row: int, maps: torch.Tensor | None = None) -> CropView:
+    def crop(self, batch: Batch, predicted: Predicted, row: int, maps: torch.Tensor | None = None) -> CropView:
         """An enlarged crop of a batch of one, with the joints of a found person (row -1: none), drawn above the
         threshold of the config. maps (1, C, h, w): of the network.
         """
@@ -52,8 +52,8 @@ class PictureSource:
         plain = picture_crops(batch, nothing if maps is None else maps, self.cfg.INPUT.CHANNEL_ORDER)[0]
         joints, scores = np.zeros_like(plain.truth), np.zeros(len(plain.truth))
         if row >= 0:
-            joints = transform_points(found.keypoints[row, :, :2], batch.matrices[0].numpy())
-            scores = found.keypoints[row, :, 2]
+            joints = transform_points(predicted.keypoints[row, :, :2], batch.matrices[0].numpy())
+            scores = predicted.keypoints[row, :, 2]
         return enlarge(CropView(plain.image, plain.truth, plain.visible, plain.maps, joints, scores))
 
     def draw_truth(self, crop: CropView) -> np.ndarray:
@@ -66,28 +66,28 @@ class PictureSource:
         assert crop.scores is not None
         return draw_skeleton(crop.image, crop.joints, crop.scores > self.cfg.TEST.KEYPOINT_SCORE, self.skeleton)
 
-    def _box(self, example: Example, found: Predicted) -> np.ndarray:
-        if example.annotated >= 0:
-            return self.annotated.boxes[example.annotated]
-        joints = found.keypoints[example.found, :, :2]
+    def _box(self, example: Example, predicted: Predicted) -> np.ndarray:
+        if example.truth >= 0:
+            return self.truth.boxes[example.truth]
+        joints = predicted.keypoints[example.predicted, :, :2]
         return np.concatenate([joints.min(0), np.ptp(joints, axis=0)])
 
-    def _crops(self, examples: Sequence[Example], boxes: np.ndarray, found: Predicted) -> CropDataset:
-        annotated, cfg = self.annotated, self.cfg
+    def _crops(self, examples: Sequence[Example], boxes: np.ndarray, predicted: Predicted) -> CropDataset:
+        truth, cfg = self.truth, self.cfg
         image_ids, names = image_arrays(self.annotations)
         row_of = {image_id: row for row, image_id in enumerate(image_ids.tolist())}
-        rows = [e.annotated for e in examples]
-        image = [annotated.image[e.annotated] if e.annotated >= 0 else found.image[e.found] for e in examples]
+        rows = [e.truth for e in examples]
+        image = [truth.image[e.truth] if e.truth >= 0 else predicted.image[e.predicted] for e in examples]
         keypoints = np.zeros((len(rows), self.skeleton.num_joints, 3), np.float32)
         ids = np.full(len(rows), -1)
         known = np.flatnonzero(np.array(rows) >= 0)
-        keypoints[known] = annotated.keypoints[np.array(rows)[known]]
-        ids[known] = annotated.ids[np.array(rows)[known]]
+        keypoints[known] = truth.keypoints[np.array(rows)[known]]
+        ids[known] = truth.ids[np.array(rows)[known]]
         persons = Persons(
             image_ids,
             names,
             image_sizes(self.annotations),
-            image=np.array([row_of[int(annotated.image_ids[i])] for i in image]),
+            image=np.array([row_of[int(truth.image_ids[i])] for i in image]),
             annotation_ids=ids,
             boxes=boxes,
             scores=np.ones(len(rows)),

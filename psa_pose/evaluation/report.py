@@ -16,19 +16,19 @@ from psa_pose.evaluation.pictures import PictureSource
 from psa_pose.evaluation.result import Evaluation
 from psa_pose.files import atomic_write
 from psa_pose.geometry import Grid
-from psa_pose.metrics.accumulate import accumulate
+from psa_pose.metrics.coco_ap import accumulate
 from psa_pose.metrics.diagnosis import keypoint_rows, locate, subset_ap
 from psa_pose.metrics.error_types import error_types
-from psa_pose.metrics.examples import Example, error_examples, nearest_found, score_examples, worst_persons
-from psa_pose.metrics.matching import area_groups, match, pairs_of
-from psa_pose.metrics.persons import Predicted, annotated_persons, found_persons
+from psa_pose.metrics.examples import Example, choose_examples
+from psa_pose.metrics.matching import match, read_pairs
+from psa_pose.metrics.persons import Predicted
 from psa_pose.metrics.significance import bootstrap, intervals
 from psa_pose.predict import Predictor
 from psa_pose.skeleton import Skeleton
 from psa_pose.visualization.draw import overlay_heatmap
 from psa_pose.visualization.html import Figure
 
-WORST, PER_KIND = 8, 4
+_WORST, _PER_KIND = 8, 4
 
 
 def write_report(
@@ -43,19 +43,11 @@ def write_report(
     predictor: Predictor | None,
 ) -> None:
     """Write one self-contained page. predictor: shows its maps on the annotated boxes; None: pictures without maps."""
-    sigmas = np.array(skeleton.sigmas)
-    annotated = annotated_persons(annotations.content, skeleton.num_joints)
-    found = found_persons(results, annotated)
-    pairs = pairs_of(annotated, found, sigmas)
-    matches = match(annotated, found, pairs, area_groups(annotated, found))
-    located = locate(annotated, found, pairs, sigmas)
-    taxonomy = error_types(annotated, found, sigmas, skeleton.flip_order)
-    source = PictureSource(cfg, annotations, annotated, skeleton, grid)
-    nearest = nearest_found(located, pairs)
-    examples = {"Worst persons": worst_persons(located, nearest, WORST)}
-    for kind, rows in error_examples(located, nearest, found, taxonomy, PER_KIND).items():
-        examples[f"Examples: {kind}"] = rows
-    examples["Examples: score"] = score_examples(annotated, pairs, found, PER_KIND)
+    pairs = read_pairs(annotations.content, results, np.array(skeleton.sigmas))
+    matches, located = match(pairs), locate(pairs)
+    taxonomy = error_types(located, skeleton.flip_order)
+    source = PictureSource(cfg, annotations, pairs.truth, skeleton, grid)
+    examples = choose_examples(located, taxonomy, _WORST, _PER_KIND)
     maps = ", the heatmaps of the network on this crop" if predictor else ""
     report = Report(
         title=title,
@@ -63,9 +55,9 @@ def write_report(
         intervals=intervals(evaluation.stats, bootstrap(matches)),
         precision=accumulate(matches).precision[0],
         keypoints=keypoint_rows(located, skeleton.names),
-        kinds=subset_ap(annotated, found, sigmas),
+        kinds=subset_ap(pairs),
         taxonomy=taxonomy,
-        figures={heading: _figures(source, rows, found, predictor) for heading, rows in examples.items()},
+        figures={heading: _figures(source, rows, pairs.predicted, predictor) for heading, rows in examples.items()},
         pictures_show=f"Pictures, from left to right: annotated joints, found joints{maps}. The person's left is "
         "orange, the right blue.",
     )
@@ -73,14 +65,14 @@ def write_report(
 
 
 def _figures(
-    source: PictureSource, examples: Sequence[Example], found: Predicted, predictor: Predictor | None
+    source: PictureSource, examples: Sequence[Example], predicted: Predicted, predictor: Predictor | None
 ) -> list[Figure]:
     """Crops around the annotated boxes, or around the found joints where nobody is annotated, with what was found."""
     figures = []
-    for example, sample in source.samples(examples, found):
+    for example, sample in source.samples(examples, predicted):
         batch = collate([sample])
         maps = None if predictor is None else predictor(batch)[2]
-        crop = source.crop(batch, found, example.found, maps)
+        crop = source.crop(batch, predicted, example.predicted, maps)
         caption = f"{example.caption}{'; ' + sample.problem if sample.problem else ''}"
         pictures = [source.draw_truth(crop), source.draw_answer(crop)]
         pictures += [] if maps is None else [overlay_heatmap(crop.image, crop.maps)]

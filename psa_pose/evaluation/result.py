@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from psa_pose.metrics.accumulate import STATS
-from psa_pose.metrics.fingerprint import PUBLISHED, VAL2017
+from psa_pose.metrics.coco_ap import STATS
 from psa_pose.metrics.pck import PCKH, PCKH_COLUMNS
+from psa_pose.metrics.protocol import BOXES, PUBLISHED, VAL2017
 from psa_pose.tables import format_columns
 
-BOXES = {"ground_truth": "ground truth", "detector": "detector", "unknown": "not stated"}
 _FLIP = {True: "yes", False: "no", None: "not stated"}
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from psa_pose.data.coco import Annotations, read_annotations
 from psa_pose.errors import DataError
-from psa_pose.evaluation.result import BOXES, Evaluation
+from psa_pose.evaluation.result import Evaluation
 from psa_pose.files import read_json, write_json
+from psa_pose.metrics.protocol import BOXES
 from psa_pose.skeleton import COCO, Skeleton, make_skeleton
 
 RESULTS, EVALUATION = "_results.json", "_evaluation.json"

@@ -20,6 +20,7 @@ import numpy as np
 
 from psa_pose import distributed
 from psa_pose.data.build import build_submission_set
+from psa_pose.data.coco_form import PERSON_CATEGORY
 from psa_pose.errors import DataError
 from psa_pose.evaluation.predict_set import predict_persons
 from psa_pose.evaluation.test import check_coco, load_model
@@ -28,7 +29,6 @@ from psa_pose.metrics.coco_ap import to_results
 from psa_pose.metrics.persons import MOST_PER_IMAGE
 from psa_pose.run_log import RunLog
 
-PERSON = 1
 FIELDS = {"image_id", "category_id", "keypoints", "score"}
 SERVER_CLOSED = (
     "COCO's public test-dev server has been reported closed since 2025: the file follows its rules, but before you "
@@ -80,8 +80,8 @@ def _problem(entry: Any, image_ids: set[int], num_joints: int) -> str | None:
         return f"does not have exactly the fields {', '.join(sorted(FIELDS))}"
     if entry["image_id"] not in image_ids:
         return f"is on image {entry['image_id']}, which the split does not have"
-    if entry["category_id"] != PERSON:
-        return f"has category {entry['category_id']}, not {PERSON} (person)"
+    if entry["category_id"] != PERSON_CATEGORY:
+        return f"has category {entry['category_id']}, not {PERSON_CATEGORY} (person)"
     numbers = [*entry["keypoints"], entry["score"]] if isinstance(entry["keypoints"], list) else []
     if len(numbers) != 3 * num_joints + 1:
         return f"does not have {3 * num_joints} keypoint numbers"

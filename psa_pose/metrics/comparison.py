@@ -8,25 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.metrics.accumulate import accumulate, coco_stats
+from psa_pose.metrics.coco_ap import accumulate, coco_stats
 from psa_pose.metrics.diagnosis import Localization, locate
-from psa_pose.metrics.matching import area_groups, match, pairs_of
-from psa_pose.metrics.persons import GroundTruth, Predicted, annotated_persons, found_persons
+from psa_pose.metrics.matching import match, read_pairs
 from psa_pose.metrics.significance import Estimate, bootstrap, differences
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """stats: of the first and the second model. differences: second minus first. keypoints: mean OKS of each joint in
-    both. images: mean OKS of the image's persons in both, those that moved most first.
+    """Two models on the same persons; AP and OKS are 0 to 1.
+
+    stats: of the first and the second model.
+    differences: second minus first.
+    keypoints: mean OKS of each joint in both.
+    images: mean OKS of the image's persons in both, those that moved most first.
+    located: the persons and their joints, in both.
     """
 
     stats: tuple[dict[str, float], dict[str, float]]
     differences: dict[str, Estimate]
     keypoints: list[dict[str, Any]]
     images: list[dict[str, Any]]
-    annotated: GroundTruth
-    found: tuple[Predicted, Predicted]
     located: tuple[Localization, Localization]
 
     def as_dict(self) -> dict[str, Any]:
@@ -42,7 +44,7 @@ class Comparison:
 
 
 def compare(
-    truth: dict[str, Any],
+    annotations: dict[str, Any],
     first: Sequence[dict[str, Any]],
     second: Sequence[dict[str, Any]],
     names: Sequence[str],
@@ -51,23 +53,18 @@ def compare(
     seed: int = 0,
 ) -> Comparison:
     """Compare two result lists on the content of an annotation file, with a paired bootstrap over its images."""
-    annotated = annotated_persons(truth, len(sigmas))
-    stats, samples, located, both = [], [], [], []
+    stats, samples, located = [], [], []
     for results in (first, second):
-        found = found_persons(results, annotated)
-        pairs = pairs_of(annotated, found, sigmas)
-        matches = match(annotated, found, pairs, area_groups(annotated, found))
+        pairs = read_pairs(annotations, results, sigmas)
+        matches = match(pairs)
         stats.append(coco_stats(accumulate(matches)))
         samples.append(bootstrap(matches, resamples, seed))
-        located.append(locate(annotated, found, pairs, sigmas))
-        both.append(found)
+        located.append(locate(pairs))
     return Comparison(
         stats=(stats[0], stats[1]),
         differences=differences(stats[0], stats[1], samples[0], samples[1]),
         keypoints=_keypoints(located[0], located[1], names),
         images=_images(located[0], located[1]),
-        annotated=annotated,
-        found=(both[0], both[1]),
         located=(located[0], located[1]),
     )
 
@@ -84,17 +81,17 @@ def _keypoints(first: Localization, second: Localization, names: Sequence[str]) 
 
 
 def _images(first: Localization, second: Localization) -> list[dict[str, Any]]:
-    annotated = first.annotated
-    counts = ~annotated.ignored
-    persons = np.bincount(annotated.image[counts], minlength=len(annotated.image_ids))
+    truth = first.pairs.truth
+    counts = ~truth.ignored
+    persons = np.bincount(truth.image[counts], minlength=len(truth.image_ids))
     before, after = (
-        np.bincount(annotated.image[counts], side.oks[counts], len(annotated.image_ids)) / np.maximum(persons, 1)
+        np.bincount(truth.image[counts], side.oks[counts], len(truth.image_ids)) / np.maximum(persons, 1)
         for side in (first, second)
     )
     order = np.argsort(-np.abs(after - before) * persons, kind="stable")
     return [
         {
-            "image_id": int(annotated.image_ids[i]),
+            "image_id": int(truth.image_ids[i]),
             "persons": int(persons[i]),
             "first": float(before[i]),
             "second": float(after[i]),

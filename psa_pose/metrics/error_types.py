@@ -21,22 +21,26 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from psa_pose.metrics.accumulate import accumulate, group_ap
-from psa_pose.metrics.diagnosis import Localization, everyone, locate
-from psa_pose.metrics.matching import Group, Pairs, match, pairs_of
-from psa_pose.metrics.persons import GroundTruth, Predicted, sorted_found
+from psa_pose.metrics.coco_ap import accumulate, group_ap
+from psa_pose.metrics.diagnosis import Localization, everyone
+from psa_pose.metrics.matching import Group, Pairs, make_pairs, match
+from psa_pose.metrics.persons import GroundTruth, Predicted, sort_predicted
 
 GOOD, JITTER, INVERSION, SWAP, MISS = range(5)
 JOINT_KINDS = ("good", "jitter", "inversion", "swap", "miss")
-KINDS = (*JOINT_KINDS[1:], "score", "background", "missed persons")
-CLOSE, NEAR = 0.85, 0.5
+_CLOSE, _NEAR = 0.85, 0.5
 
 
 @dataclass(frozen=True)
 class Taxonomy:
-    """kinds (G, K): index into JOINT_KINDS, -1 where the joint is not labelled or its person not found. counts: joints
-    per joint kind. ap: 0 to 1, -1 where undefined. gains: KINDS -> AP that would be given back. background, missed
-    (D,), (G,): masks of found persons that mean nobody, and of annotated ones that nobody found.
+    """What went wrong, for G annotated and D predicted persons.
+
+    kinds: (G, K) int, index into JOINT_KINDS, -1 where the joint is not labelled or nobody found its person.
+    counts: joints per joint kind.
+    ap: 0 to 1, -1 where undefined.
+    gains: kind of error -> AP, 0 to 1, that would be given back.
+    background: (D,) bool, predicted persons that mean nobody.
+    missed: (G,) bool, annotated persons that nobody found.
     """
 
     kinds: np.ndarray
@@ -47,50 +51,50 @@ class Taxonomy:
     missed: np.ndarray
 
 
-def error_types(annotated: GroundTruth, found: Predicted, sigmas: np.ndarray, flip_order: np.ndarray) -> Taxonomy:
-    """Classify every error and price every kind. sigmas (K,); flip_order (K,): each joint's mirror joint."""
-    pairs = pairs_of(annotated, found, sigmas)
-    located = locate(annotated, found, pairs, sigmas)
-    kinds = joint_kinds(located, found, sigmas, flip_order)
-    everybody = everyone(annotated, found)
-    ap = _ap(annotated, found, sigmas, everybody, pairs)
-    matches = match(annotated, found, pairs, [everybody], np.array([NEAR]))
+def error_types(located: Localization, flip_order: np.ndarray) -> Taxonomy:
+    """Classify every error and price every kind. flip_order (K,): each joint's mirror joint."""
+    pairs = located.pairs
+    truth, predicted = pairs.truth, pairs.predicted
+    kinds = _joint_kinds(located, flip_order)
+    everybody = everyone(pairs)
+    ap = _ap(pairs, everybody)
+    matches = match(pairs, [everybody], np.array([_NEAR]))
     background = (matches.person[0, 0] < 0) & ~matches.ignored[0, 0]
-    missed = (located.found < 0) & ~annotated.ignored
+    missed = (located.rows < 0) & ~truth.ignored
     gains = {
-        JOINT_KINDS[kind]: _ap(annotated, _put_right(located, found, kinds == kind), sigmas) - ap
+        JOINT_KINDS[kind]: _repaired_ap(pairs, _put_right(located, kinds == kind)) - ap
         for kind in (JITTER, INVERSION, SWAP, MISS)
     }
-    gains["score"] = _ap(annotated, _rescored(annotated, found, pairs), sigmas) - ap
-    gains["background"] = _ap(annotated, _select(found, ~background), sigmas) - ap
+    gains["score"] = _repaired_ap(pairs, _rescored(pairs)) - ap
+    gains["background"] = _repaired_ap(pairs, _select(predicted, ~background)) - ap
     found_only = replace(everybody, left_out=everybody.left_out | missed)
-    left = _ap(annotated, found, sigmas, found_only, pairs)
+    left = _ap(pairs, found_only)
     gains["missed persons"] = left - ap if left >= 0 else 0.0
     counts = {name: int((kinds == kind).sum()) for kind, name in enumerate(JOINT_KINDS)}
     return Taxonomy(kinds, counts, ap, gains, background, missed)
 
 
-def joint_kinds(located: Localization, found: Predicted, sigmas: np.ndarray, flip_order: np.ndarray) -> np.ndarray:
-    """The kind of every labelled joint of every found person, (G, K); -1 elsewhere."""
-    annotated = located.annotated
+def _joint_kinds(located: Localization, flip_order: np.ndarray) -> np.ndarray:
+    """The kind of every labelled joint of every person that was found, (G, K); -1 elsewhere."""
+    truth, sigmas = located.pairs.truth, located.pairs.sigmas
     kinds = np.full(located.similarity.shape, -1)
-    persons = np.flatnonzero(located.found >= 0)
+    persons = np.flatnonzero(located.rows >= 0)
     own = located.similarity[persons]
-    answers = found.keypoints[located.found[persons]]
+    answers = located.pairs.predicted.keypoints[located.rows[persons]]
     kind = np.full(own.shape, MISS)
-    kind[_near_others(annotated, persons, answers, sigmas, flip_order)] = SWAP
-    kind[_near(annotated, persons, persons, answers, sigmas, flip_order) & (flip_order != np.arange(len(sigmas)))] = (
+    kind[_near_others(truth, persons, answers, sigmas, flip_order)] = SWAP
+    kind[_near(truth, persons, persons, answers, sigmas, flip_order) & (flip_order != np.arange(len(sigmas)))] = (
         INVERSION
     )
-    kind[own >= NEAR] = JITTER
-    kind[own >= CLOSE] = GOOD
+    kind[own >= _NEAR] = JITTER
+    kind[own >= _CLOSE] = GOOD
     kind[np.isnan(own)] = -1
     kinds[persons] = kind
     return kinds
 
 
 def _near(
-    annotated: GroundTruth,
+    truth: GroundTruth,
     whose: np.ndarray,
     whom: np.ndarray,
     answers: np.ndarray,
@@ -98,51 +102,53 @@ def _near(
     joint: np.ndarray,
 ) -> np.ndarray:
     """(P, K): the answered joint k lies near joint `joint[k]` of annotated person `whom`, on the scale of `whose`."""
-    moved = answers[..., :2] - annotated.keypoints[whom][:, joint, :2]
+    moved = answers[..., :2] - truth.keypoints[whom][:, joint, :2]
     squared = (moved**2).sum(-1)
-    area = annotated.areas[whose][:, None] + np.spacing(1)
+    area = truth.areas[whose][:, None] + np.spacing(1)
     similar = np.exp(-squared / (2 * area * (2 * sigmas) ** 2))
-    return (similar >= NEAR) & (annotated.keypoints[whom][:, joint, 2] > 0)
+    return (similar >= _NEAR) & (truth.keypoints[whom][:, joint, 2] > 0)
 
 
 def _near_others(
-    annotated: GroundTruth, persons: np.ndarray, answers: np.ndarray, sigmas: np.ndarray, flip_order: np.ndarray
+    truth: GroundTruth, persons: np.ndarray, answers: np.ndarray, sigmas: np.ndarray, flip_order: np.ndarray
 ) -> np.ndarray:
     near = np.zeros(answers.shape[:2], bool)
-    by_image = np.argsort(annotated.image, kind="stable")
-    first = np.searchsorted(annotated.image[by_image], annotated.image[persons])
-    count = np.searchsorted(annotated.image[by_image], annotated.image[persons], side="right") - first
+    by_image = np.argsort(truth.image, kind="stable")
+    first = np.searchsorted(truth.image[by_image], truth.image[persons])
+    count = np.searchsorted(truth.image[by_image], truth.image[persons], side="right") - first
     for other in range(int(count.max(initial=0))):
         rows = np.flatnonzero(count > other)
         whom = by_image[first[rows] + other]
         rows, whom = rows[whom != persons[rows]], whom[whom != persons[rows]]
         for joint in (np.arange(len(sigmas)), flip_order):
-            near[rows] |= _near(annotated, persons[rows], whom, answers[rows], sigmas, joint)
+            near[rows] |= _near(truth, persons[rows], whom, answers[rows], sigmas, joint)
     return near
 
 
-def _put_right(located: Localization, found: Predicted, wrong: np.ndarray) -> Predicted:
-    """The found persons with the joints `wrong` (G, K) moved to their annotated places."""
-    keypoints = found.keypoints.copy()
+def _put_right(located: Localization, wrong: np.ndarray) -> Predicted:
+    """The predicted persons with the joints `wrong` (G, K) moved to their annotated places."""
+    predicted = located.pairs.predicted
+    keypoints = predicted.keypoints.copy()
     person, joint = np.nonzero(wrong)
-    keypoints[located.found[person], joint, :2] = located.annotated.keypoints[person, joint, :2]
-    return sorted_found(found.image, keypoints, found.scores)
+    keypoints[located.rows[person], joint, :2] = located.pairs.truth.keypoints[person, joint, :2]
+    return sort_predicted(predicted.image, keypoints, predicted.scores)
 
 
-def _rescored(annotated: GroundTruth, found: Predicted, pairs: Pairs) -> Predicted:
-    best = np.zeros(len(found.image))
-    counts = ~annotated.ignored[pairs.annotated]
-    np.maximum.at(best, pairs.found[counts], pairs.oks[counts])
-    return sorted_found(found.image, found.keypoints, best)
+def _rescored(pairs: Pairs) -> Predicted:
+    truth, predicted = pairs.truth, pairs.predicted
+    best = np.zeros(len(predicted.image))
+    counts = ~truth.ignored[pairs.truth_rows]
+    np.maximum.at(best, pairs.predicted_rows[counts], pairs.oks[counts])
+    return sort_predicted(predicted.image, predicted.keypoints, best)
 
 
-def _select(found: Predicted, rows: np.ndarray) -> Predicted:
-    return sorted_found(found.image[rows], found.keypoints[rows], found.scores[rows])
+def _select(predicted: Predicted, rows: np.ndarray) -> Predicted:
+    return sort_predicted(predicted.image[rows], predicted.keypoints[rows], predicted.scores[rows])
 
 
-def _ap(
-    annotated: GroundTruth, found: Predicted, sigmas: np.ndarray, group: Group | None = None, pairs: Pairs | None = None
-) -> float:
-    pairs = pairs or pairs_of(annotated, found, sigmas)
-    groups = [group or everyone(annotated, found)]
-    return group_ap(accumulate(match(annotated, found, pairs, groups)), 0)
+def _repaired_ap(pairs: Pairs, repaired: Predicted) -> float:
+    return _ap(make_pairs(pairs.truth, repaired, pairs.sigmas))
+
+
+def _ap(pairs: Pairs, group: Group | None = None) -> float:
+    return group_ap(accumulate(match(pairs, [group or everyone(pairs)])), 0)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from psa_pose.metrics.persons import GroundTruth, Predicted
+from psa_pose.metrics.persons import GroundTruth, Predicted, read_ground_truth, read_predicted
 
 # `Params.setKpParams`.
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -22,8 +23,11 @@ CHUNK = 1 << 15
 
 @dataclass(frozen=True)
 class Group:
-    """Whose AP is asked for. left_out (G,): persons that do not count, nor does who finds them. outside (D,): found
-    persons that do not count when they match nobody.
+    """Whose AP is asked for.
+
+    name: for tables.
+    left_out: (G,) bool, annotated persons that do not count, nor does who finds them.
+    outside: (D,) bool, predicted persons that do not count when they match nobody.
     """
 
     name: str
@@ -33,10 +37,19 @@ class Group:
 
 @dataclass(frozen=True)
 class Pairs:
-    """P pairs of an annotated and a found person of one image. annotated, found, oks: (P,), by found person."""
+    """Every annotated person with every predicted one of the same image: P pairs, by predicted person.
 
-    annotated: np.ndarray
-    found: np.ndarray
+    truth, predicted: the persons.
+    sigmas: (K,), OKS constants.
+    truth_rows, predicted_rows: (P,) int, rows of the persons of each pair.
+    oks: (P,), 0 to 1.
+    """
+
+    truth: GroundTruth
+    predicted: Predicted
+    sigmas: np.ndarray
+    truth_rows: np.ndarray
+    predicted_rows: np.ndarray
     oks: np.ndarray
 
 
@@ -44,22 +57,23 @@ class Pairs:
 class Matches:
     """The matching of A groups at T OKS thresholds.
 
-    person (A, T, D) int32: row of the annotated person that each found one matches, or -1. ignored (A, T, D): it
-    counts neither as right nor as wrong. counted (A, G): annotated persons to be found.
+    truth, predicted: the persons.
+    person: (A, T, D) int32, row of the annotated person that each predicted one matches, or -1.
+    ignored: (A, T, D) bool, predicted persons that count neither as right nor as wrong.
+    counted: (A, G) bool, annotated persons to be found.
     """
 
-    annotated: GroundTruth
-    found: Predicted
-    groups: tuple[str, ...]
+    truth: GroundTruth
+    predicted: Predicted
     person: np.ndarray
     ignored: np.ndarray
     counted: np.ndarray
 
 
-def area_groups(annotated: GroundTruth, found: Predicted) -> list[Group]:
+def _area_groups(truth: GroundTruth, predicted: Predicted) -> list[Group]:
     """COCO's three: all, medium and large persons."""
     return [
-        Group(name, annotated.ignored | _outside(annotated.areas, span), _outside(found.areas, span))
+        Group(name, truth.ignored | _outside(truth.areas, span), _outside(predicted.areas, span))
         for name, span in AREAS.items()
     ]
 
@@ -68,26 +82,32 @@ def _outside(areas: np.ndarray, span: tuple[float, float]) -> np.ndarray:
     return (areas < span[0]) | (areas > span[1])
 
 
-def pairs_of(annotated: GroundTruth, found: Predicted, sigmas: np.ndarray) -> Pairs:
-    """Every annotated person with every found person of the same image, and their OKS. sigmas (K,)."""
-    by_image = np.argsort(annotated.image, kind="stable")
-    first = np.searchsorted(annotated.image[by_image], found.image)
-    count = np.searchsorted(annotated.image[by_image], found.image, side="right") - first
-    whose = np.repeat(np.arange(len(found.image)), count)
+def read_pairs(annotations: dict[str, Any], results: Sequence[dict[str, Any]], sigmas: np.ndarray) -> Pairs:
+    """The pairs of a COCO keypoint result list with the content of an annotation file. sigmas (K,)."""
+    truth = read_ground_truth(annotations, len(sigmas))
+    return make_pairs(truth, read_predicted(results, truth), sigmas)
+
+
+def make_pairs(truth: GroundTruth, predicted: Predicted, sigmas: np.ndarray) -> Pairs:
+    """The pairs of persons, and their OKS. sigmas (K,)."""
+    by_image = np.argsort(truth.image, kind="stable")
+    first = np.searchsorted(truth.image[by_image], predicted.image)
+    count = np.searchsorted(truth.image[by_image], predicted.image, side="right") - first
+    whose = np.repeat(np.arange(len(predicted.image)), count)
     place = np.arange(len(whose)) - np.repeat(np.cumsum(count) - count, count)
     whom = by_image[np.repeat(first, count) + place]
     oks = np.zeros(len(whose))
-    labelled = (annotated.keypoints[..., 2] > 0).sum(1)[whom]
+    labelled = (truth.keypoints[..., 2] > 0).sum(1)[whom]
     # Persons with equally many labelled joints together: a sum over rows without gaps is the sum of each by itself.
     for number in np.unique(labelled):
         rows = np.flatnonzero(labelled == number)
         for start in range(0, len(rows), CHUNK):
             part = rows[start : start + CHUNK]
-            similar = keypoint_similarity(annotated, whom[part], found.keypoints[whose[part]], sigmas)
+            similar = keypoint_similarity(truth, whom[part], predicted.keypoints[whose[part]], sigmas)
             if number:
-                similar = similar[annotated.keypoints[whom[part], :, 2] > 0].reshape(len(part), number)
+                similar = similar[truth.keypoints[whom[part], :, 2] > 0].reshape(len(part), number)
             oks[part] = similar.sum(1) / similar.shape[1]
-    return Pairs(whom, whose, oks)
+    return Pairs(truth, predicted, sigmas, whom, whose, oks)
 
 
 def keypoint_similarity(
@@ -108,43 +128,39 @@ def keypoint_similarity(
     return np.exp(-(squared / (sigmas * 2) ** 2 / areas[:, None] / 2))
 
 
-def match(
-    annotated: GroundTruth,
-    found: Predicted,
-    pairs: Pairs,
-    groups: Sequence[Group],
-    thresholds: np.ndarray = THRESHOLDS,
-) -> Matches:
-    """COCO's matching: found persons in turn, best score first, each take the free person with the greatest OKS.
+def match(pairs: Pairs, groups: Sequence[Group] | None = None, thresholds: np.ndarray = THRESHOLDS) -> Matches:
+    """COCO's matching: predicted persons in turn, best score first, each take the free person with the greatest OKS.
 
     A person that counts goes before one that does not; of equals the later in the file; a crowd is never used up.
+    groups: by default COCO's three, those of AREAS.
     """
-    shape = (len(groups), len(thresholds), len(found.image))
+    truth, predicted = pairs.truth, pairs.predicted
+    groups = groups or _area_groups(truth, predicted)
+    shape = (len(groups), len(thresholds), len(predicted.image))
     person = np.full(shape, -1, np.int32)
     left_out = np.array([group.left_out for group in groups])
     least = np.minimum(thresholds, 1 - 1e-10)
-    for rows, whom, oks in _by_number_of_persons(annotated, found, pairs):
+    for rows, whom, oks in _by_number_of_persons(pairs):
         there = rows.ravel() >= 0
-        matched = _match_images(oks, left_out[:, whom], annotated.crowd[whom], whom, least)
+        matched = _match_images(oks, left_out[:, whom], truth.crowd[whom], whom, least)
         person[:, :, rows.ravel()[there]] = matched[:, :, there]
     ignored = np.repeat(np.array([group.outside for group in groups])[:, None], len(least), axis=1)
     group, threshold, row = np.nonzero(person >= 0)
     ignored[group, threshold, row] = left_out[group, person[group, threshold, row]]
-    return Matches(annotated, found, tuple(g.name for g in groups), person, ignored, ~left_out)
+    return Matches(truth, predicted, person, ignored, ~left_out)
 
 
-def _by_number_of_persons(
-    annotated: GroundTruth, found: Predicted, pairs: Pairs
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _by_number_of_persons(pairs: Pairs) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Images with equally many annotated persons together, n images at a time.
 
     Yields rows (n, ranks) of found persons, -1 where there are fewer; whom (n, g), annotated persons in file order; and
     oks (n, ranks, g), 0 where there is no found person.
     """
-    by_image = np.argsort(annotated.image, kind="stable")
-    M = len(annotated.image_ids)
-    persons = np.bincount(annotated.image, minlength=M)
-    founds = np.bincount(found.image, minlength=M)
+    truth, predicted = pairs.truth, pairs.predicted
+    by_image = np.argsort(truth.image, kind="stable")
+    M = len(truth.image_ids)
+    persons = np.bincount(truth.image, minlength=M)
+    founds = np.bincount(predicted.image, minlength=M)
     first_person, first_found = np.cumsum(persons) - persons, np.cumsum(founds) - founds
     first_pair = np.cumsum(persons * founds) - persons * founds
     for g in np.unique(persons[(persons > 0) & (founds > 0)]):

@@ -8,22 +8,26 @@ from typing import Any
 
 import numpy as np
 
+from psa_pose.data.coco_form import PERSON_CATEGORY
 from psa_pose.errors import DataError
 
 # COCO counts at most so many persons of an image, best scores first (`Params.setKpParams`: maxDets).
 MOST_PER_IMAGE = 20
-# COCO's category id.
-PERSON = 1
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """G annotated persons on M images.
+    """G annotated persons on M images, in file order.
 
-    image_ids (M,) int64, rising. image (G,): row of each person's image; persons are in file order. ids (G,).
-    keypoints (G, K, 3) float64: x, y in image pixels, v > 0 where labelled. boxes (G, 4): x, y, width, height.
     category: id of all.
-    areas (G,), square pixels. crowd, ignored (G,) booleans: a crowd; a crowd or without a labelled keypoint.
+    image_ids: (M,) int64, rising.
+    image: (G,) int, row of each person's image.
+    ids: (G,) int64, of the annotations.
+    keypoints: (G, K, 3) float64, x and y in image pixels, v > 0 where labelled.
+    boxes: (G, 4), x, y, width, height in image pixels.
+    areas: (G,), square pixels.
+    crowd: (G,) bool.
+    ignored: (G,) bool, a crowd or without a labelled keypoint.
     """
 
     category: int
@@ -41,8 +45,12 @@ class GroundTruth:
 class Predicted:
     """D predicted persons, by image and there best score first (a tie: as listed), at most MOST_PER_IMAGE of an image.
 
-    image (D,): row of `GroundTruth.image_ids`. rank (D,): place within the image, from 0. keypoints (D, K, 3) float64:
-    x, y in image pixels, score. scores (D,). areas (D,): of the box around all keypoints. entries (D,): list row.
+    image: (D,) int, row of `GroundTruth.image_ids`.
+    rank: (D,) int, place within the image, from 0.
+    keypoints: (D, K, 3) float64, x and y in image pixels, score.
+    scores: (D,), of the persons.
+    areas: (D,), square pixels, of the box around all keypoints.
+    entries: (D,) int, row in the result list.
     """
 
     image: np.ndarray
@@ -53,16 +61,16 @@ class Predicted:
     entries: np.ndarray
 
 
-def annotated_persons(truth: dict[str, Any], num_joints: int) -> GroundTruth:
+def read_ground_truth(annotations: dict[str, Any], num_joints: int) -> GroundTruth:
     """The persons of an annotation file's content. Raises DataError for ids or categories that COCO cannot score."""
-    rows = truth["annotations"]
+    rows = annotations["annotations"]
     ids = np.array([a["id"] for a in rows], np.int64)
     if len(np.unique(ids)) != len(ids) or (ids == 0).any():
         raise DataError("annotation ids repeat or are 0, which COCO's evaluation counts wrongly; number them from 1")
-    categories = {int(a.get("category_id", PERSON)) for a in rows} or {PERSON}
+    categories = {int(a.get("category_id", PERSON_CATEGORY)) for a in rows} or {PERSON_CATEGORY}
     if len(categories) > 1:
         raise DataError("the annotations have several categories; keypoint AP is of one: keep the persons")
-    image_ids = np.unique(np.array([image["id"] for image in truth["images"]], np.int64))
+    image_ids = np.unique(np.array([image["id"] for image in annotations["images"]], np.int64))
     keypoints = np.array([a["keypoints"] for a in rows], float).reshape(len(rows), num_joints, 3)
     labelled = (keypoints[..., 2] > 0).sum(1)
     counted = np.array([a.get("num_keypoints", n) for a, n in zip(rows, labelled, strict=True)])
@@ -80,7 +88,7 @@ def annotated_persons(truth: dict[str, Any], num_joints: int) -> GroundTruth:
     )
 
 
-def found_persons(results: Sequence[dict[str, Any]], annotated: GroundTruth) -> Predicted:
+def read_predicted(results: Sequence[dict[str, Any]], annotated: GroundTruth) -> Predicted:
     """The entries of a COCO keypoint result list. Raises DataError for what cannot be scored."""
     K = annotated.keypoints.shape[1]
     try:
@@ -91,7 +99,7 @@ def found_persons(results: Sequence[dict[str, Any]], annotated: GroundTruth) -> 
         raise DataError(
             f"every result needs image_id, score and keypoints, {3 * K} numbers; write the list anew"
         ) from None
-    strangers = {r.get("category_id", PERSON) for r in results} - {annotated.category}
+    strangers = {r.get("category_id", PERSON_CATEGORY) for r in results} - {annotated.category}
     if strangers:
         raise DataError(
             f"results are of category {min(strangers, key=str)}, annotations of category {annotated.category}; "
@@ -99,10 +107,10 @@ def found_persons(results: Sequence[dict[str, Any]], annotated: GroundTruth) -> 
         )
     if not (np.isfinite(keypoints).all() and np.isfinite(scores).all()):
         raise DataError("a result's keypoints or score are not finite; a network that diverged cannot be scored")
-    return sorted_found(_rows_of(annotated.image_ids, image_ids, "result"), keypoints, scores)
+    return sort_predicted(_rows_of(annotated.image_ids, image_ids, "result"), keypoints, scores)
 
 
-def sorted_found(image: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> Predicted:
+def sort_predicted(image: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> Predicted:
     """Persons in any order, sorted by image and score, the weakest of full images left out, as COCO does."""
     order = np.lexsort((-scores, image))
     rank = np.arange(len(order)) - np.searchsorted(image[order], image[order])

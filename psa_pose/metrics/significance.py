@@ -13,11 +13,11 @@ import numpy as np
 from scipy import sparse
 
 from psa_pose.errors import DataError
-from psa_pose.metrics.accumulate import RECALLS, STATS, true_false_positives
+from psa_pose.metrics.coco_ap import RECALLS, STATS, true_false_positives
 from psa_pose.metrics.matching import Matches
 
 # Resamples whose curves are held at once.
-CHUNK = 64
+_CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,13 @@ def bootstrap(matches: Matches, resamples: int = 1000, seed: int = 0) -> np.ndar
     """
     A, T, _ = matches.person.shape
     precision, recall = -np.ones((resamples, A, T)), -np.ones((resamples, A, T))
-    M = len(matches.annotated.image_ids)
-    wanted = [
-        np.bincount(matches.annotated.image[matches.counted[a]], minlength=M).astype(np.float32) for a in range(A)
-    ]
+    M = len(matches.truth.image_ids)
+    wanted = [np.bincount(matches.truth.image[matches.counted[a]], minlength=M).astype(np.float32) for a in range(A)]
     parts = [(a, t, *_steps(matches, a, t)) for a in range(A) for t in range(T) if wanted[a].any()]
     for rows, weights in draw_images(M, resamples, seed):
-        for a, t, hits, found in parts:
+        for a, t, hits, predicted in parts:
             persons = wanted[a] @ weights
-            answer = _weighted(hits @ weights, found @ weights, persons)
+            answer = _weighted(hits @ weights, predicted @ weights, persons)
             precision[rows, a, t], recall[rows, a, t] = np.where(persons > 0, answer, -1)
     return _statistics(precision, recall)
 
@@ -53,8 +51,8 @@ def bootstrap(matches: Matches, resamples: int = 1000, seed: int = 0) -> np.ndar
 def draw_images(images: int, resamples: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
     """Slices of the resamples, and how often each image is drawn in them: (images, n) float32."""
     rng = np.random.default_rng(seed)
-    for start in range(0, resamples, CHUNK):
-        n = min(CHUNK, resamples - start)
+    for start in range(0, resamples, _CHUNK):
+        n = min(_CHUNK, resamples - start)
         drawn = rng.integers(images, size=(n, images)) + np.arange(n)[:, None] * images
         weights = np.bincount(drawn.ravel(), minlength=n * images).reshape(n, images)
         yield slice(start, start + n), np.ascontiguousarray(weights.T.astype(np.float32))
@@ -64,24 +62,24 @@ def _steps(matches: Matches, group: int, threshold: int) -> tuple[sparse.csr_mat
     """The curve's steps, one per hit in the order of the scores: whose image each hit is (steps, M), and the images of
     all who were found since the step before, the hit included. False alarms after the last hit change nothing.
     """
-    order = np.argsort(-matches.found.scores, kind="stable")
+    order = np.argsort(-matches.predicted.scores, kind="stable")
     right, wrong = true_false_positives(matches, group, threshold)
-    right, counts, image = right[order], (right | wrong)[order], matches.found.image[order]
+    right, counts, image = right[order], (right | wrong)[order], matches.predicted.image[order]
     step = np.cumsum(right) - right
     steps = int(right.sum())
-    shape = (steps, len(matches.annotated.image_ids))
+    shape = (steps, len(matches.truth.image_ids))
     counts &= step < steps
     hits = sparse.csr_matrix((np.ones(steps, np.float32), (step[right], image[right])), shape)
-    found = sparse.csr_matrix((np.ones(int(counts.sum()), np.float32), (step[counts], image[counts])), shape)
-    return hits, found
+    predicted = sparse.csr_matrix((np.ones(int(counts.sum()), np.float32), (step[counts], image[counts])), shape)
+    return hits, predicted
 
 
-def _weighted(hits: np.ndarray, found: np.ndarray, persons: np.ndarray) -> np.ndarray:
-    """hits, found (steps, n), persons (n,) -> mean precision at RECALLS and recall of everything, (2, n)."""
+def _weighted(hits: np.ndarray, predicted: np.ndarray, persons: np.ndarray) -> np.ndarray:
+    """hits, predicted (steps, n), persons (n,) -> mean precision at RECALLS and recall of everything, (2, n)."""
     if not len(hits):
         return np.zeros((2, len(persons)))
     right = np.cumsum(hits, axis=0)
-    precision = right / np.maximum(np.cumsum(found, axis=0), 1)
+    precision = right / np.maximum(np.cumsum(predicted, axis=0), 1)
     envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
     answer = np.zeros((2, len(persons)))
     for n, number in enumerate(persons.tolist()):

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from psa_pose.evaluation.result import BOXES
 from psa_pose.files import write_json, write_text
+from psa_pose.metrics.protocol import BOXES
 from psa_pose.models.complexity import GI
 from psa_pose.paper.results import PROTOCOLS, STATS
 from psa_pose.visualization.noted_table import NotedTable, as_markdown, as_page

@@ -15,7 +15,7 @@ from psa_pose.errors import ConfigError, DataError
 from psa_pose.evaluation.result_files import RESULTS, read_result_file
 from psa_pose.files import read_json, write_json
 from psa_pose.metrics.coco_ap import match_results
-from psa_pose.metrics.fingerprint import guess_protocol
+from psa_pose.metrics.protocol import guess_protocol
 from psa_pose.metrics.significance import bootstrap, intervals
 from psa_pose.paper.complexity import Row, mismatches, row_complexity
 from psa_pose.paper.plan import Job

@@ -15,8 +15,7 @@ from psa_pose.config import dump_config, load_config
 from psa_pose.errors import DataError
 from psa_pose.evaluation.result_files import read_result_file
 from psa_pose.files import write_json, write_text
-from psa_pose.metrics.accumulate import STATS, accumulate, coco_stats
-from psa_pose.metrics.coco_ap import match_results
+from psa_pose.metrics.coco_ap import STATS, accumulate, coco_stats, match_results
 from psa_pose.metrics.significance import Estimate, bootstrap, differences
 from psa_pose.paper.jobs import Write, run_jobs
 from psa_pose.paper.plan import Job, Plan, run_steps

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 
+from psa_pose.data.coco_form import PERSON_CATEGORY
 from psa_pose.errors import DataError
 from psa_pose.files import read_json, write_json
 from psa_pose.skeleton import COCO
@@ -72,7 +73,11 @@ def simulate_detections(
         corner = rng.uniform(0, 1, 2) * (np.array(image_size) - size)
         found.append((np.concatenate([corner, size]), rng.beta(1.2, 8)))
     return [
-        {"category_id": 1, "bbox": _clipped(box, image_size), "score": round(float(np.clip(score, 0.01, 0.999)), 4)}
+        {
+            "category_id": PERSON_CATEGORY,
+            "bbox": _clipped(box, image_size),
+            "score": round(float(np.clip(score, 0.01, 0.999)), 4),
+        }
         for box, score in sorted(found, key=lambda pair: -pair[1])
     ]
 
@@ -242,7 +247,8 @@ def _write_split(
         detections += [{"image_id": image_id, **box} for box in boxes]
     limbs = [[a + 1, b + 1] for a, b in COCO.limb_pairs]
     category = {
-        "id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO.names), "skeleton": limbs,
+        "id": PERSON_CATEGORY, "name": "person", "supercategory": "person", "keypoints": list(COCO.names),
+        "skeleton": limbs,
     }  # fmt: skip
     info = {"description": "synthetic people of psa_pose", "version": str(FORMAT_VERSION)}
     content = {"info": info, "images": images, "annotations": annotations, "categories": [category]}

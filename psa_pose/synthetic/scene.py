@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from psa_pose.data.coco_form import PERSON_CATEGORY
 from psa_pose.synthetic.body import rotation
 from psa_pose.synthetic.paint import Canvas, draw_capsule, draw_hull, draw_shadow
 from psa_pose.synthetic.person import OWNER_STRIDE, Person, draw_person, label, random_cloth, random_color
@@ -167,7 +168,7 @@ def _rle(mask: np.ndarray) -> dict[str, Any]:
 def _annotation(mask: np.ndarray, keypoints: np.ndarray, crowd: bool) -> dict[str, Any]:
     box, area = _box_and_area(mask)
     return {
-        "category_id": 1, "iscrowd": int(crowd), "area": area, "bbox": box,
+        "category_id": PERSON_CATEGORY, "iscrowd": int(crowd), "area": area, "bbox": box,
         "segmentation": _rle(mask) if crowd else [],
         "num_keypoints": int((keypoints[:, 2] > 0).sum()),
         "keypoints": [int(v) if v == int(v) else float(v) for v in keypoints.ravel()],

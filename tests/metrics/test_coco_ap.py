@@ -8,8 +8,7 @@ from psa_pose.benchmark.fake_results import fake_val2017
 from psa_pose.errors import DataError
 from psa_pose.evaluation.result import Evaluation, format_table
 from psa_pose.files import json_bytes
-from psa_pose.metrics.accumulate import STATS
-from psa_pose.metrics.coco_ap import Predictions, keypoint_ap, to_results
+from psa_pose.metrics.coco_ap import STATS, Predictions, keypoint_ap, to_results
 from psa_pose.metrics.oks import instance_scores, oks_nms, pairwise_oks
 from psa_pose.metrics.pycocotools_check import pycocotools_ap
 from psa_pose.skeleton import COCO

@@ -2,13 +2,12 @@ import numpy as np
 import pytest
 
 from psa_pose.evaluation.result import format_table, published_rows
-from psa_pose.metrics.accumulate import STATS
+from psa_pose.metrics.coco_ap import STATS
 from psa_pose.metrics.diagnosis import keypoint_rows, locate, neighbours, subset_ap, subsets
 from psa_pose.metrics.error_types import error_types
-from psa_pose.metrics.examples import error_examples, nearest_found, score_examples, worst_persons
-from psa_pose.metrics.fingerprint import PUBLISHED, guess_protocol, mixed_protocols
-from psa_pose.metrics.matching import pairs_of
-from psa_pose.metrics.persons import annotated_persons, found_persons
+from psa_pose.metrics.examples import choose_examples
+from psa_pose.metrics.matching import read_pairs
+from psa_pose.metrics.protocol import PUBLISHED, guess_protocol, mixed_protocols
 from psa_pose.skeleton import COCO
 from tests.metrics.cases import adversarial_case, scene
 
@@ -26,17 +25,15 @@ def body(seed, corner=(0, 0)):
 
 
 def prepared(truth, results):
-    annotated = annotated_persons(truth, 17)
-    found = found_persons(results, annotated)
-    return annotated, found, pairs_of(annotated, found, SIGMAS)
+    return read_pairs(truth, results, SIGMAS)
 
 
 def test_errors_of_joints_by_hand():
     truth, results = scene([(1, body(0), AREA), (2, body(1), AREA)], [(1, body(0) + np.array([3, 4]), 0.9)])
     truth["annotations"][0]["keypoints"][2] = 0
-    located = locate(*prepared(truth, results), SIGMAS)
+    located = locate(prepared(truth, results))
     rows = {row["keypoint"]: row for row in keypoint_rows(located, COCO.names)}
-    assert located.found.tolist() == [0, -1]
+    assert located.rows.tolist() == [0, -1]
     expected = np.exp(-25 / (2 * AREA * (2 * SIGMAS) ** 2))
     assert located.oks[0] == pytest.approx(expected[1:].mean(), rel=1e-12)
     assert rows["left_hip"]["labelled"] == 2
@@ -53,9 +50,9 @@ def test_errors_of_joints_by_hand():
 def test_crowding_counts_the_boxes_that_overlap():
     joints = np.array([[0, 0], [100, 100]] + [[50, 50]] * 15, float)
     people = [(1, joints, AREA), (1, joints + 20, AREA), (1, joints + 300, AREA), (2, joints, AREA)]
-    annotated, found, _ = prepared(*scene(people, []))
-    assert neighbours(annotated).tolist() == [1, 1, 0, 0]
-    rows = subset_ap(annotated, found, SIGMAS)
+    pairs = prepared(*scene(people, []))
+    assert neighbours(pairs.truth).tolist() == [1, 1, 0, 0]
+    rows = subset_ap(pairs)
     crowd = {row["group"]: row["persons"] for row in rows if row["by"].startswith("others")}
     assert crowd == {"0": 2, "1": 2, "2": 0, "3 or more": 0}
     assert {row["AP"] for row in rows if row["persons"]} == {0.0}
@@ -64,8 +61,9 @@ def test_crowding_counts_the_boxes_that_overlap():
 
 def test_each_person_is_in_one_group_of_every_kind():
     for seed in range(30):
-        annotated, found, _ = prepared(*adversarial_case(seed))
-        for groups in subsets(annotated, found).values():
+        pairs = prepared(*adversarial_case(seed))
+        annotated = pairs.truth
+        for groups in subsets(pairs.truth, pairs.predicted).values():
             counted = sum((~group.left_out).astype(int) for group in groups)
             assert (counted == (~annotated.ignored & (counted > 0))).all()
             assert (counted[~annotated.ignored & (annotated.keypoints[..., 2] > 0).any(1)] == 1).all()
@@ -82,8 +80,8 @@ def test_every_kind_of_error_is_called_by_its_name_and_priced():
     answer[elbow] += [away(0.9, SIGMAS[elbow]), 0]
     people = [(1, first, AREA), (1, second, AREA), (2, body(5), AREA)]
     truth, results = scene(people, [(1, answer, 0.5), (1, second, 0.9), (1, body(6, (3000, 0)), 0.95)])
-    annotated, found, pairs = prepared(truth, results)
-    taxonomy = error_types(annotated, found, SIGMAS, COCO.flip_order)
+    located = locate(prepared(truth, results))
+    taxonomy = error_types(located, COCO.flip_order)
     assert taxonomy.counts == {"good": 17 + 13, "jitter": 1, "inversion": 1, "swap": 1, "miss": 1}
     assert taxonomy.background.sum() == 1
     assert taxonomy.missed.tolist() == [False, False, True]
@@ -91,29 +89,28 @@ def test_every_kind_of_error_is_called_by_its_name_and_priced():
     assert taxonomy.gains["background"] > 0.2
     assert taxonomy.gains["missed persons"] > 0.1
     assert taxonomy.gains["miss"] > 0
-    located = locate(annotated, found, pairs, SIGMAS)
-    nearest = nearest_found(located, pairs)
-    examples = error_examples(located, nearest, found, taxonomy, 4)
-    assert {kind: len(rows) for kind, rows in examples.items()} == dict.fromkeys(
+    examples = choose_examples(located, taxonomy, 2, 4)
+    assert [e.truth for e in examples.pop("Worst persons")] == [2, 0]
+    examples.pop("Examples: score")
+    assert {heading.removeprefix("Examples: "): len(rows) for heading, rows in examples.items()} == dict.fromkeys(
         ["jitter", "inversion", "swap", "miss", "background", "missed persons"], 1
     )
-    assert [e.annotated for e in worst_persons(located, nearest, 2)] == [2, 0]
 
 
 def test_an_order_of_the_scores_that_is_wrong_is_shown():
     people = [(i, body(i), AREA) for i in (1, 2, 3)]
     answers = [(1, body(1) + 9.0, 0.9), (2, body(2) + 1.0, 0.5), (3, body(3), 0.4), (3, body(3, (9000, 0)), 0.95)]
-    annotated, found, pairs = prepared(*scene(people, answers))
-    examples = score_examples(annotated, pairs, found, 2)
-    assert {e.annotated for e in examples} == {0, 2}
+    located = locate(prepared(*scene(people, answers)))
+    taxonomy = error_types(located, COCO.flip_order)
+    examples = choose_examples(located, taxonomy, 1, 2)["Examples: score"]
+    assert {e.truth for e in examples} == {0, 2}
     assert all("place" in e.caption and "of 3" in e.caption for e in examples)
-    assert error_types(annotated, found, SIGMAS, COCO.flip_order).gains["score"] > 0
+    assert taxonomy.gains["score"] > 0
 
 
 def test_a_perfect_answer_has_no_errors_and_nothing_to_gain():
     truth, results = scene([(i, body(i), AREA) for i in range(1, 5)], [(i, body(i), i / 10) for i in range(1, 5)])
-    annotated, found, _ = prepared(truth, results)
-    taxonomy = error_types(annotated, found, SIGMAS, COCO.flip_order)
+    taxonomy = error_types(locate(prepared(truth, results)), COCO.flip_order)
     assert taxonomy.ap == 1
     assert set(taxonomy.gains.values()) == {0.0}
     assert taxonomy.counts == {"good": 68, "jitter": 0, "inversion": 0, "swap": 0, "miss": 0}
@@ -121,11 +118,12 @@ def test_a_perfect_answer_has_no_errors_and_nothing_to_gain():
 
 def test_diagnosis_survives_adversarial_cases():
     for seed in range(60):
-        annotated, found, _ = prepared(*adversarial_case(seed))
-        taxonomy = error_types(annotated, found, SIGMAS, COCO.flip_order)
+        pairs = prepared(*adversarial_case(seed))
+        taxonomy = error_types(locate(pairs), COCO.flip_order)
+        annotated = pairs.truth
         labelled = (annotated.keypoints[..., 2] > 0) & ~annotated.ignored[:, None]
         assert sum(taxonomy.counts.values()) == labelled[~taxonomy.missed].sum()
-        subset_ap(annotated, found, SIGMAS)
+        subset_ap(pairs)
 
 
 def test_the_fingerprint_tells_the_published_rows_apart():
@@ -139,7 +137,7 @@ def test_the_fingerprint_tells_the_published_rows_apart():
     assert guess_protocol(stats | {"APM": -1.0}) is None
     truth_like = stats | {"AR": 0.73, "APL": 0.78}
     detector_like = stats | {"AR": 0.75, "APL": 0.81}
-    assert "first looks like ground-truth" in mixed_protocols(truth_like, detector_like)
+    assert "first looks like ground truth" in mixed_protocols(truth_like, detector_like)
     assert mixed_protocols(truth_like, truth_like) is None
     assert mixed_protocols(truth_like, stats | {"AR": 0.74}) is None
 

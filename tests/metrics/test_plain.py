@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from psa_pose.metrics.accumulate import STATS
 
 from psa_pose.geometry import pairwise_iou
-from psa_pose.metrics.accumulate import STATS
 from psa_pose.metrics.coco_ap import Predictions, match_results, to_results
 from psa_pose.metrics.comparison import compare
 from psa_pose.metrics.diagnosis import LOOSE_OKS, keypoint_rows, locate, neighbours, subset_ap

@@ -3,8 +3,7 @@ import copy
 import numpy as np
 import pytest
 
-from psa_pose.metrics.accumulate import STATS
-from psa_pose.metrics.coco_ap import keypoint_ap, match_results
+from psa_pose.metrics.coco_ap import STATS, keypoint_ap, match_results
 from psa_pose.metrics.pycocotools_check import pycocotools_ap
 from psa_pose.metrics.significance import bootstrap, differences, draw_images, intervals
 from psa_pose.skeleton import COCO

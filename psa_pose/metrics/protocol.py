@@ -1,13 +1,16 @@
-"""Whose boxes a published row looks like, and the published rows of both protocols."""
+"""The box protocols: what they are called, which of them a row looks like, and the published rows of both."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 # Percent: AR - AP of the rows known to be of either protocol lies below or above these, APL - APM on either side of
-# SIZES. What lies between says nothing. See the page of `evaluation`.
-GAP_GROUND_TRUTH, GAP_DETECTOR, SIZES = 3.7, 4.3, 9.1
+# _SIZES. What lies between says nothing. See the page of `evaluation`.
+_GAP_GROUND_TRUTH, _GAP_DETECTOR, _SIZES = 3.7, 4.3, 9.1
 
+# Whose boxes the persons were found in, in words; "unknown" where a result file does not say.
+BOXES = {"ground_truth": "ground truth", "detector": "detector", "unknown": "not stated"}
+# Boxes that are tested on val2017.
 VAL2017 = {"ground_truth": 6352, "detector": 104_125}
 
 
@@ -21,9 +24,9 @@ def guess_protocol(stats: Mapping[str, float]) -> str | None:
         return None
     gap = round(100 * (stats["AR"] - stats["AP"]), 6)
     sizes = round(100 * (stats["APL"] - stats["APM"]), 6)
-    if gap < GAP_GROUND_TRUTH and sizes < SIZES:
+    if gap < _GAP_GROUND_TRUTH and sizes < _SIZES:
         return "ground_truth"
-    if gap > GAP_DETECTOR and sizes > SIZES:
+    if gap > _GAP_DETECTOR and sizes > _SIZES:
         return "detector"
     return None
 
@@ -33,10 +36,9 @@ def mixed_protocols(first: Mapping[str, float], second: Mapping[str, float]) -> 
     looks = guess_protocol(first), guess_protocol(second)
     if None in looks or looks[0] == looks[1]:
         return None
-    words = {"ground_truth": "ground-truth boxes", "detector": "detector boxes"}
     return (
-        f"warning: by AR - AP and AP-L - AP-M the first looks like {words[str(looks[0])]} and the second like "
-        f"{words[str(looks[1])]}; a difference between protocols says nothing about the models"
+        f"warning: by AR - AP and AP-L - AP-M the first looks like {BOXES[str(looks[0])]} boxes and the "
+        f"second like {BOXES[str(looks[1])]} boxes; a difference between protocols says nothing about the models"
     )
 
 
