@@ -44,9 +44,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = load_config(args.cfg, args.overrides) if args.cfg else None
 
     from psa_pose.config.skeleton import build_skeleton
-    from psa_pose.dataset_tools.detect_people import BatchDetector, detect_people, read_listed
+    from psa_pose.dataset_tools.detect_people import BatchDetector, detect_people, format_ap, read_listed
     from psa_pose.device import choose_device
-    from psa_pose.metrics.pycocotools_check import format_ap, person_ap
+    from psa_pose.metrics.pycocotools_check import person_ap
 
     path, folder, skeleton = args.annotations, args.images, None
     if config is not None:

@@ -16,7 +16,12 @@ from psa_pose.data.images import read_image
 from psa_pose.distributed import progress_bar
 from psa_pose.files import read_json, write_json
 from psa_pose.inference.detector import PersonDetector
+from psa_pose.metrics.pycocotools_check import PersonAP
 from psa_pose.skeleton import Skeleton
+from psa_pose.tables import format_columns
+
+# Person AP on val2017 of the published detection file, as HRNet's and SimpleBaseline's repositories state it.
+_PUBLISHED = "COCO_val2017_detections_AP_H_56_person.json", 56.4
 
 
 class BatchDetector(PersonDetector):
@@ -79,3 +84,14 @@ def detection_entries(
         for box, score in zip(boxes.round(2).tolist(), scores.round(6).tolist(), strict=True)
         if min(box[2:]) > 0
     ]
+
+
+def format_ap(ap: PersonAP, path: Path) -> str:
+    """A table of the file's AP in percent, beside the published file's."""
+    name, published = _PUBLISHED
+    own = f"{path.name}, {ap.boxes:,} boxes on {ap.images:,} images"
+    rows = [
+        [own, *(f"{100 * value:.1f}" for value in (ap.ap, ap.ap50, ap.ap75))],
+        [f"{name} on val2017", f"{published:.1f}", "-", "-"],
+    ]
+    return format_columns(["person boxes", "AP", "AP50", "AP75"], rows, rule=False)

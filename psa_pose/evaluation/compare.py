@@ -13,16 +13,16 @@ from psa_pose.codecs import build_codec
 from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.batch import collate
 from psa_pose.errors import DataError
-from psa_pose.evaluation.page import ComparisonReport, render_comparison
+from psa_pose.evaluation.examples import Example
 from psa_pose.evaluation.pictures import PictureSource
 from psa_pose.evaluation.result import Evaluation, format_table
 from psa_pose.evaluation.result_files import ResultFile, read_result_file
 from psa_pose.files import atomic_write, write_json
 from psa_pose.metrics.comparison import Comparison, compare
-from psa_pose.metrics.examples import Example
 from psa_pose.metrics.protocol import BOXES, mixed_protocols
 from psa_pose.tables import format_columns
 from psa_pose.visualization.draw import ring_joints
+from psa_pose.visualization.evaluation_page import ComparisonReport, render_comparison
 from psa_pose.visualization.html import Figure
 
 SHOWN, PICTURED = 10, 9
@@ -123,7 +123,7 @@ def _write_page(path: Path, cfg: CfgNode, pair: list[ResultFile], rows: list[Eva
     better, worse = answer.most_moved(PICTURED)
     report = ComparisonReport(
         names=(str(pair[0].path), str(pair[1].path)),
-        evaluations=(rows[0], rows[1]),
+        protocols=(rows[0].describe(), rows[1].describe()),
         comparison=answer,
         warnings=warnings(rows),
         figures={

@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 
 from psa_pose.data.batch import collate
 from psa_pose.data.coco import Annotations
-from psa_pose.evaluation.page import Report, render
+from psa_pose.evaluation.examples import Example, choose_examples
 from psa_pose.evaluation.pictures import PictureSource
 from psa_pose.evaluation.result import Evaluation
 from psa_pose.files import atomic_write
@@ -19,13 +19,13 @@ from psa_pose.geometry import Grid
 from psa_pose.metrics.coco_ap import accumulate
 from psa_pose.metrics.diagnosis import keypoint_rows, locate, subset_ap
 from psa_pose.metrics.error_types import error_types
-from psa_pose.metrics.examples import Example, choose_examples
 from psa_pose.metrics.matching import match, read_pairs
 from psa_pose.metrics.persons import Predicted
 from psa_pose.metrics.significance import bootstrap, intervals
 from psa_pose.predict import Predictor
 from psa_pose.skeleton import Skeleton
 from psa_pose.visualization.draw import overlay_heatmap
+from psa_pose.visualization.evaluation_page import Report, render
 from psa_pose.visualization.html import Figure
 
 _WORST, _PER_KIND = 8, 4
@@ -51,7 +51,8 @@ def write_report(
     maps = ", the heatmaps of the network on this crop" if predictor else ""
     report = Report(
         title=title,
-        evaluation=evaluation,
+        protocol=evaluation.describe(),
+        stats=evaluation.stats,
         intervals=intervals(evaluation.stats, bootstrap(matches)),
         precision=accumulate(matches).precision[0],
         keypoints=keypoint_rows(located, skeleton.names),

@@ -8,17 +8,37 @@ from typing import Any
 
 from psa_pose.metrics.coco_ap import STATS
 from psa_pose.metrics.pck import PCKH, PCKH_COLUMNS
-from psa_pose.metrics.protocol import BOXES, PUBLISHED, VAL2017
+from psa_pose.metrics.protocol import BOXES
 from psa_pose.tables import format_columns
 
+# Boxes that are tested on val2017.
+_VAL2017 = {"ground_truth": 6352, "detector": 104_125}
+# Name, protocol, then AP AP50 AP75 APM APL AR in percent on val2017 with flip test, as published; None: not printed.
+# Detector boxes are those of the 56.4-AP person detector.
+PUBLISHED: tuple[tuple[str, str, tuple[float | None, ...]], ...] = (
+    ("SimpleBaseline R50 256x192", "detector", (70.4, 88.6, 78.3, 67.1, 77.2, 76.3)),
+    ("SimpleBaseline R50 256x192", "ground_truth", (72.4, 91.5, 80.4, 69.7, 76.5, 75.6)),
+    ("SimpleBaseline R101 384x288", "detector", (73.6, 89.6, 80.3, 69.9, 81.1, 79.1)),
+    ("SimpleBaseline R101 384x288", "ground_truth", (75.5, 92.5, 82.6, 72.4, 80.8, 78.4)),
+    ("HRNet-W32 256x192", "detector", (74.4, 90.5, 81.9, 70.8, 81.0, 79.8)),
+    ("HRNet-W32 256x192", "ground_truth", (76.5, 93.5, 83.7, 73.9, 80.8, 79.3)),
+    ("HRNet-W48 256x192 (mmpose)", "detector", (75.6, 90.8, 82.6, None, None, 80.9)),
+    ("HRNet-W48 256x192 (mmpose)", "ground_truth", (77.6, 93.6, 84.8, 74.7, 81.9, 80.2)),
+    ("HRNet-W32 384x288", "detector", (75.8, 90.6, 82.5, 72.0, 82.7, 80.9)),
+    ("HRNet-W32 384x288", "ground_truth", (77.8, None, None, None, None, None)),
+)
 _FLIP = {True: "yes", False: "no", None: "not stated"}
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """COCO's statistics (STATS -> 0 to 1), or MPII's (PCKH_COLUMNS and joints), with the protocol that they hold for.
+    """COCO's statistics, or MPII's, with the protocol that they hold for.
 
-    protocol: a key of BOXES; "unknown" and flip None where a result file does not say.
+    protocol: a key of BOXES; "unknown" where a result file does not say.
+    split: such as val2017.
+    flip: whether the flip test was used; None where a result file does not say.
+    persons, images: how many were tested.
+    stats: STATS, or PCKH_COLUMNS and joints -> 0 to 1, -1 where undefined.
     """
 
     protocol: str
@@ -32,6 +52,11 @@ class Evaluation:
     def score(self) -> float:
         """What the best checkpoint is chosen by: AP, or PCKh."""
         return self.stats[PCKH if PCKH in self.stats else "AP"]
+
+    def describe(self) -> str:
+        """The protocol in words."""
+        flip = {True: "with flip", False: "without flip", None: "flip not stated"}[self.flip]
+        return f"{BOXES[self.protocol]} boxes, {self.split}, {flip}, {self.persons:,} persons, {self.images:,} images"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -56,7 +81,7 @@ def format_table(evaluations: Sequence[Evaluation], names: Sequence[str] | None 
 def published_rows() -> tuple[list[str], list[Evaluation]]:
     """Names and evaluations of the published baselines, both protocols, for `format_table`."""
     rows = [
-        Evaluation(protocol, "val2017", True, VAL2017[protocol], 5000, _published_stats(values))
+        Evaluation(protocol, "val2017", True, _VAL2017[protocol], 5000, _published_stats(values))
         for _, protocol, values in PUBLISHED
     ]
     return [f"{name}, published" for name, _, _ in PUBLISHED], rows

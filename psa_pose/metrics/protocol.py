@@ -1,4 +1,4 @@
-"""The box protocols: what they are called, which of them a row looks like, and the published rows of both."""
+"""The box protocols: what they are called, and which of them statistics look like."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ _GAP_GROUND_TRUTH, _GAP_DETECTOR, _SIZES = 3.7, 4.3, 9.1
 
 # Whose boxes the persons were found in, in words; "unknown" where a result file does not say.
 BOXES = {"ground_truth": "ground truth", "detector": "detector", "unknown": "not stated"}
-# Boxes that are tested on val2017.
-VAL2017 = {"ground_truth": 6352, "detector": 104_125}
 
 
 def guess_protocol(stats: Mapping[str, float]) -> str | None:
@@ -40,19 +38,3 @@ def mixed_protocols(first: Mapping[str, float], second: Mapping[str, float]) -> 
         f"warning: by AR - AP and AP-L - AP-M the first looks like {BOXES[str(looks[0])]} boxes and the "
         f"second like {BOXES[str(looks[1])]} boxes; a difference between protocols says nothing about the models"
     )
-
-
-# Name, protocol, then AP AP50 AP75 APM APL AR in percent on val2017 with flip test, as published; None: not printed.
-# Detector boxes are those of the 56.4-AP person detector.
-PUBLISHED: tuple[tuple[str, str, tuple[float | None, ...]], ...] = (
-    ("SimpleBaseline R50 256x192", "detector", (70.4, 88.6, 78.3, 67.1, 77.2, 76.3)),
-    ("SimpleBaseline R50 256x192", "ground_truth", (72.4, 91.5, 80.4, 69.7, 76.5, 75.6)),
-    ("SimpleBaseline R101 384x288", "detector", (73.6, 89.6, 80.3, 69.9, 81.1, 79.1)),
-    ("SimpleBaseline R101 384x288", "ground_truth", (75.5, 92.5, 82.6, 72.4, 80.8, 78.4)),
-    ("HRNet-W32 256x192", "detector", (74.4, 90.5, 81.9, 70.8, 81.0, 79.8)),
-    ("HRNet-W32 256x192", "ground_truth", (76.5, 93.5, 83.7, 73.9, 80.8, 79.3)),
-    ("HRNet-W48 256x192 (mmpose)", "detector", (75.6, 90.8, 82.6, None, None, 80.9)),
-    ("HRNet-W48 256x192 (mmpose)", "ground_truth", (77.6, 93.6, 84.8, 74.7, 81.9, 80.2)),
-    ("HRNet-W32 384x288", "detector", (75.8, 90.6, 82.5, 72.0, 82.7, 80.9)),
-    ("HRNet-W32 384x288", "ground_truth", (77.8, None, None, None, None, None)),
-)

@@ -20,10 +20,6 @@ from psa_pose.data.detections import detected_persons
 from psa_pose.errors import DataError
 from psa_pose.metrics.coco_ap import STATS
 from psa_pose.skeleton import COCO as COCO_SKELETON
-from psa_pose.tables import format_columns
-
-# Person AP on val2017 of the published detection file, as HRNet's and SimpleBaseline's repositories state it.
-_PUBLISHED = "COCO_val2017_detections_AP_H_56_person.json", 56.4
 
 
 def pycocotools_ap(
@@ -81,17 +77,6 @@ def person_ap(listed: Annotations, detections: Path) -> PersonAP:
     }
     stats = _statistics(content, _numbered(found), "bbox")
     return PersonAP(len(found), len(ids), *map(float, stats[:3]))
-
-
-def format_ap(ap: PersonAP, path: Path) -> str:
-    """A table of the file's AP in percent, beside the published file's."""
-    name, published = _PUBLISHED
-    own = f"{path.name}, {ap.boxes:,} boxes on {ap.images:,} images"
-    rows = [
-        [own, *(f"{100 * value:.1f}" for value in (ap.ap, ap.ap50, ap.ap75))],
-        [f"{name} on val2017", f"{published:.1f}", "-", "-"],
-    ]
-    return format_columns(["person boxes", "AP", "AP50", "AP75"], rows, rule=False)
 
 
 def _numbered(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -12,10 +12,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchvision.models import get_model
 
-from psa_pose.dataset_tools.detect_people import BatchDetector, detect_people, read_listed
+from psa_pose.dataset_tools.detect_people import BatchDetector, detect_people, format_ap, read_listed
 from psa_pose.errors import DataError
 from psa_pose.inference.detector import DETECTOR
-from psa_pose.metrics.pycocotools_check import PersonAP, format_ap, person_ap
+from psa_pose.metrics.pycocotools_check import PersonAP, person_ap
 from tests.commands import run_here
 
 SCRIPT = Path(__file__).parents[2] / "tools/detect.py"

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from psa_pose.evaluation.result import format_table, published_rows
+from psa_pose.evaluation.examples import choose_examples
+from psa_pose.evaluation.result import PUBLISHED, format_table, published_rows
 from psa_pose.metrics.coco_ap import STATS
 from psa_pose.metrics.diagnosis import keypoint_rows, locate, neighbours, subset_ap, subsets
 from psa_pose.metrics.error_types import error_types
-from psa_pose.metrics.examples import choose_examples
 from psa_pose.metrics.matching import read_pairs
-from psa_pose.metrics.protocol import PUBLISHED, guess_protocol, mixed_protocols
+from psa_pose.metrics.protocol import guess_protocol, mixed_protocols
 from psa_pose.skeleton import COCO
 from tests.metrics.cases import adversarial_case, scene
 

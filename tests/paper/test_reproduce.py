@@ -18,7 +18,7 @@ import yaml
 
 from psa_pose.config import load_config
 from psa_pose.errors import ConfigError, DataError, Interrupted, PsaPoseError
-from psa_pose.metrics.protocol import PUBLISHED
+from psa_pose.evaluation.result import PUBLISHED
 from psa_pose.models import build_model
 from psa_pose.paper.complexity import chosen_rows, read_rows
 from psa_pose.paper.format import table_page

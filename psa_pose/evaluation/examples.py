@@ -10,16 +10,6 @@ from psa_pose.metrics.diagnosis import LOOSE_OKS, Localization
 from psa_pose.metrics.error_types import INVERSION, JITTER, JOINT_KINDS, MISS, SWAP, Taxonomy
 from psa_pose.metrics.matching import Pairs
 
-KIND_TEXT = {
-    "jitter": "near its place, but not close",
-    "inversion": "on the mirror joint of the same person",
-    "swap": "on the same or the mirror joint of another person",
-    "miss": "near no place where such a joint is",
-    "score": "an order of the scores that is not that of the similarities",
-    "background": "found persons that match nobody at OKS 0.5",
-    "missed persons": "annotated persons whom nobody found at OKS 0.1",
-}
-
 
 @dataclass(frozen=True)
 class Example:

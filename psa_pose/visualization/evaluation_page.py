@@ -8,22 +8,43 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.evaluation.result import Evaluation
 from psa_pose.metrics.coco_ap import RECALLS, STATS
 from psa_pose.metrics.comparison import Comparison
 from psa_pose.metrics.error_types import JOINT_KINDS, Taxonomy
-from psa_pose.metrics.examples import KIND_TEXT
 from psa_pose.metrics.protocol import BOXES, guess_protocol
 from psa_pose.metrics.significance import Estimate
 from psa_pose.visualization import html, svg
 
+_KIND_TEXT = {
+    "jitter": "near its place, but not close",
+    "inversion": "on the mirror joint of the same person",
+    "swap": "on the same or the mirror joint of another person",
+    "miss": "near no place where such a joint is",
+    "score": "an order of the scores that is not that of the similarities",
+    "background": "found persons that match nobody at OKS 0.5",
+    "missed persons": "annotated persons whom nobody found at OKS 0.1",
+}
+
 
 @dataclass(frozen=True)
 class Report:
-    """What a page shows. title: the model. precision (T, 101): of all persons. figures: heading -> them."""
+    """What the page of one evaluation shows; shares are 0 to 1.
+
+    title: the model.
+    protocol: whose boxes, which split, how many persons.
+    stats: COCO's statistics, -1 where undefined.
+    intervals: 95 % of the statistics that are defined.
+    precision: (T, 101), of all persons, at RECALLS and per OKS threshold.
+    keypoints: rows of `diagnosis.keypoint_rows`.
+    kinds: rows of `diagnosis.subset_ap`.
+    taxonomy: the errors.
+    figures: heading -> persons.
+    pictures_show: what each of a figure's pictures is.
+    """
 
     title: str
-    evaluation: Evaluation
+    protocol: str
+    stats: dict[str, float]
     intervals: dict[str, Estimate]
     precision: np.ndarray
     keypoints: list[dict[str, Any]]
@@ -35,10 +56,17 @@ class Report:
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """What a page of two models shows; names and evaluations of both; figures: heading -> them."""
+    """What the page of two models shows.
+
+    names, protocols: of the first and of the second; a protocol is whose boxes, which split, how many persons.
+    comparison: the figures.
+    warnings: why they may say nothing about the models.
+    figures: heading -> persons.
+    pictures_show: what each of a figure's pictures is.
+    """
 
     names: tuple[str, str]
-    evaluations: tuple[Evaluation, Evaluation]
+    protocols: tuple[str, str]
     comparison: Comparison
     warnings: list[str]
     figures: dict[str, list[html.Figure]]
@@ -47,9 +75,8 @@ class ComparisonReport:
 
 def render(report: Report) -> str:
     """The page's text."""
-    protocol = _protocol(report.evaluation)
     body = [
-        f"<h1>{escape(report.title)}</h1><p>{escape(protocol)}</p>",
+        f"<h1>{escape(report.title)}</h1><p>{escape(report.protocol)}</p>",
         _statistics(report),
         _curves(report),
         _keypoints(report),
@@ -57,7 +84,7 @@ def render(report: Report) -> str:
         _errors(report),
         *_figures(report.figures, report.pictures_show),
     ]
-    return html.page(f"{report.title}: {protocol}", body)
+    return html.page(f"{report.title}: {report.protocol}", body)
 
 
 def render_comparison(report: ComparisonReport) -> str:
@@ -73,8 +100,8 @@ def render_comparison(report: ComparisonReport) -> str:
         [row["keypoint"] for row in keypoints], [row["difference"] for row in keypoints], "change of mean OKS", ""
     )
     sides = [
-        f"<li>{what}: {escape(name)} ({escape(_protocol(e))})"
-        for what, name, e in zip(("first", "second"), report.names, report.evaluations, strict=True)
+        f"<li>{what}: {escape(name)} ({escape(protocol)})"
+        for what, name, protocol in zip(("first", "second"), report.names, report.protocols, strict=True)
     ]
     body = [
         f"<h1>Two models on the same persons</h1><ul>{''.join(sides)}</ul>",
@@ -89,22 +116,14 @@ def render_comparison(report: ComparisonReport) -> str:
     return html.page("Two models compared", body)
 
 
-def _protocol(e: Evaluation) -> str:
-    return f"{BOXES[e.protocol]} boxes, {e.split}, {_flip(e)}, {e.persons:,} persons, {e.images:,} images"
-
-
-def _flip(e: Evaluation) -> str:
-    return {True: "with flip", False: "without flip", None: "flip not stated"}[e.flip]
-
-
 def _statistics(report: Report) -> str:
     rows = []
     for name in STATS:
-        value = report.evaluation.stats[name]
+        value = report.stats[name]
         interval = report.intervals.get(name)
         span = f"{100 * interval.low:.1f} to {100 * interval.high:.1f}" if interval else "-"
         rows.append([name, "-" if value < 0 else f"{100 * value:.1f}", span])
-    looks = guess_protocol(report.evaluation.stats)
+    looks = guess_protocol(report.stats)
     words = f"AR - AP and APL - APM look like {BOXES[looks]} boxes." if looks else (
         "AR - AP and APL - APM do not tell which boxes were used.")  # fmt: skip
     note = f"95 % interval: bootstrap over images. {words}"
@@ -149,7 +168,7 @@ def _errors(report: Report) -> str:
     rows = [[name, f"{taxonomy.counts[name]:,}", f"{100 * taxonomy.counts[name] / total:.1f}"] for name in JOINT_KINDS]
     rows += [["found persons in the background", f"{taxonomy.background.sum():,}", "-"]]
     rows += [["persons whom nobody found", f"{taxonomy.missed.sum():,}", "-"]]
-    text = "".join(f"<li><b>{escape(kind)}</b>: {escape(words)}" for kind, words in KIND_TEXT.items())
+    text = "".join(f"<li><b>{escape(kind)}</b>: {escape(words)}" for kind, words in _KIND_TEXT.items())
     return (
         f"<h2>Kinds of errors, and the AP that each would give back alone</h2>{chart}"
         f"{html.table(['joints of found persons', 'number', '%'], rows)}<ul class='note'>{text}</ul>"
