@@ -47,7 +47,7 @@ WAYS: dict[str, dict[str, Any] | None] = {
 
 
 @dataclass(frozen=True)
-class Untrained:
+class _Untrained:
     """A config's network without trained weights, in evaluation mode, and a fresh copy of it."""
 
     cfg: CfgNode
@@ -77,7 +77,7 @@ def benchmark_infer(
     picture, jpeg = _picture()
     answer: dict[str, list[dict[str, Any]]] = {"ways": [], "stages": [], "skipped": []}
     for name, cfg in configs.items():
-        untrained = Untrained(cfg, name)
+        untrained = _Untrained(cfg, name)
         estimators: dict[str, PoseEstimator] = {}
         for way in dict.fromkeys(["eager", *ways]):
             try:
@@ -118,7 +118,7 @@ def _ways(
     ]
 
 
-def _estimator(untrained: Untrained, way: str, flip: bool) -> PoseEstimator:
+def _estimator(untrained: _Untrained, way: str, flip: bool) -> PoseEstimator:
     cfg, options = untrained.cfg, WAYS[way]
     spec = ModelSpec.of_config(cfg)
     if options is not None:
@@ -130,7 +130,7 @@ def _estimator(untrained: Untrained, way: str, flip: bool) -> PoseEstimator:
         return PoseEstimator(OnnxBackend(file))
 
 
-def _stages(untrained: Untrained, jpeg: bytes, batch: int, rounds: int, flip: bool) -> dict[str, Any]:
+def _stages(untrained: _Untrained, jpeg: bytes, batch: int, rounds: int, flip: bool) -> dict[str, Any]:
     """Milliseconds (medians) of what a JPEG with `batch` persons goes through, one stage after the other."""
     cfg = untrained.cfg
     skeleton = build_skeleton(cfg)

@@ -69,13 +69,13 @@ def detect_people(detector: BatchDetector, listed: Annotations, folder: Path, ou
             rows = range(start, min(start + batch, len(ids)))
             images = [read_image(folder / names[row].decode(), "rgb", sizes[row], "auto") for row in rows]
             for row, (boxes, scores) in zip(rows, detector.batch(images), strict=True):
-                entries += detection_entries(int(ids[row]), boxes, scores, listed.category)
+                entries += _detection_entries(int(ids[row]), boxes, scores, listed.category)
             progress.update(len(rows))
     write_json(out, entries)
     return len(entries)
 
 
-def detection_entries(
+def _detection_entries(
     image_id: int, boxes: np.ndarray, scores: np.ndarray, category: int = PERSON_CATEGORY
 ) -> list[dict[str, Any]]:
     """The detections of one image, boxes (N, 4) in pixels to a hundredth, those that keep an area of it."""

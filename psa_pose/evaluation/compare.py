@@ -62,7 +62,7 @@ def run_compare(
     for number, scored in enumerate(pair, start=1):
         info(f"{'first' if number == 1 else 'second'}: {scored.path}")
     info(f"\n{format_table(rows, ['first', 'second'])}\n")
-    for warning in warnings(rows):
+    for warning in _warnings(rows):
         info(f"{warning}\n")
     info(f"{_differences(answer, resamples)}\n\n{_moved(answer)}")
     if json_path:
@@ -87,7 +87,7 @@ def described(scored: ResultFile, stats: dict[str, float]) -> Evaluation:
     )
 
 
-def warnings(rows: list[Evaluation]) -> list[str]:
+def _warnings(rows: list[Evaluation]) -> list[str]:
     """Why a comparison of two evaluations may say nothing about the models."""
     first, second = rows
     answer = []
@@ -125,7 +125,7 @@ def _write_page(path: Path, cfg: CfgNode, pair: list[ResultFile], rows: list[Eva
         names=(str(pair[0].path), str(pair[1].path)),
         protocols=(rows[0].describe(), rows[1].describe()),
         comparison=answer,
-        warnings=warnings(rows),
+        warnings=_warnings(rows),
         figures={
             "Persons that the second finds better": _figures(source, answer, better),
             "Persons that the first finds better": _figures(source, answer, worse),

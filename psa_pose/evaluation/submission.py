@@ -36,14 +36,14 @@ SERVER_CLOSED = (
 )
 
 
-def submission_name(split: str, algorithm: str) -> str:
+def _submission_name(split: str, algorithm: str) -> str:
     """The name that the zip and the list in it share. Raises DataError for a name that a server may refuse."""
     if not re.fullmatch(r"[A-Za-z0-9-]+", algorithm):
         raise DataError(f"the algorithm's name {algorithm!r} may only have letters, digits and hyphens; change it")
     return f"person_keypoints_{split}_{algorithm}_results"
 
 
-def submission_entries(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _submission_entries(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Result entries (as `to_results` lists them, by image and best first) cut and rounded as the server wants them."""
     taken: dict[int, int] = {}
     entries = []
@@ -57,7 +57,7 @@ def submission_entries(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]
     return entries
 
 
-def check_submission(entries: Any, image_ids: Iterable[int], num_joints: int) -> None:
+def _check_submission(entries: Any, image_ids: Iterable[int], num_joints: int) -> None:
     """Raise DataError for the first entry that the server would refuse or count wrongly."""
     known = set(image_ids)
     if not isinstance(entries, list) or not entries:
@@ -90,7 +90,7 @@ def _problem(entry: Any, image_ids: set[int], num_joints: int) -> str | None:
     return None
 
 
-def submission_zip(name: str, entries: list[dict[str, Any]]) -> bytes:
+def _submission_zip(name: str, entries: list[dict[str, Any]]) -> bytes:
     """The zip's content: one member, <name>.json. The same entries give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -109,17 +109,17 @@ def run_submission(task: Any, checkpoint: Path, algorithm: str) -> Path:
     check_coco(skeleton, "the submission to COCO's test server (--submission)")
     with distributed.process_group(task.device), RunLog(folder) as log:
         test_set = build_submission_set(cfg, skeleton, task.codec.grid, log.info)
-        name = submission_name(test_set.split, algorithm)
+        name = _submission_name(test_set.split, algorithm)
         predictor = task.predictor(load_model(task, checkpoint, log.info))
         log.info(f"predicting {len(test_set.dataset):,} persons of {test_set.split}, detector boxes")
         predictions, _ = predict_persons(cfg, test_set, predictor, skeleton, log.info)
         path = folder / f"{name}.zip"
         if predictions is not None:
             results = to_results(predictions, np.array(skeleton.sigmas), cfg.TEST.KEYPOINT_SCORE, cfg.TEST.OKS_NMS)
-            entries = submission_entries(results)
+            entries = _submission_entries(results)
             image_ids = [image["id"] for image in test_set.annotations.content["images"]]
-            check_submission(entries, image_ids, skeleton.num_joints)
-            atomic_write(path, lambda file: file.write(submission_zip(name, entries)))
+            _check_submission(entries, image_ids, skeleton.num_joints)
+            atomic_write(path, lambda file: file.write(_submission_zip(name, entries)))
             images = len({entry["image_id"] for entry in entries})
             log.info(f"{len(entries):,} persons on {images:,} of {len(image_ids):,} images, checked: {path}")
         log.info(SERVER_CLOSED)

@@ -49,7 +49,7 @@ def run_test(
             results.append(task.evaluate(model, test_set, _never, log.info))
             log.metrics(0, test={protocol: results[-1].stats})
             if distributed.is_main():
-                page = report_path(results[-1].write(folder))
+                page = _report_path(results[-1].write(folder))
                 if report and task.write_report(page, what, results[-1], model):
                     log.info(f"report: {page}")
         if distributed.is_main():
@@ -94,7 +94,7 @@ def run_results(cfg: CfgNode, path: Path, report: bool = False, baselines: bool 
     if baselines:
         print(f"\npublished, not reproduced here\n{baseline_table()}")
     if report:
-        page, grid = report_path(path), build_codec(cfg).grid
+        page, grid = _report_path(path), build_codec(cfg).grid
         write_report(page, cfg, str(path), evaluation, scored.results, scored.annotations, skeleton, grid, None)
         print(f"\nreport: {page}")
     return evaluation
@@ -111,6 +111,6 @@ def baseline_table() -> str:
     return format_table(rows, names)
 
 
-def report_path(results: Path) -> Path:
+def _report_path(results: Path) -> Path:
     """The page beside a result file."""
     return results.with_name(results.name.removesuffix(RESULTS).removesuffix(".json") + "_report.html")

@@ -75,7 +75,7 @@ def keypoint_ap(annotations: dict[str, Any], results: Sequence[dict[str, Any]], 
 
 
 @dataclass(frozen=True)
-class Curves:
+class _Curves:
     """Per group and OKS threshold; -1 where there is nobody to find.
 
     precision: (A, T, 101), 0 to 1, at RECALLS.
@@ -86,7 +86,7 @@ class Curves:
     recall: np.ndarray
 
 
-def accumulate(matches: Matches) -> Curves:
+def accumulate(matches: Matches) -> _Curves:
     """Precision (the greatest at this recall or a higher one) and recall, over all images, best scores first."""
     A, T, _ = matches.person.shape
     precision, recall = -np.ones((A, T, len(RECALLS))), -np.ones((A, T))
@@ -101,7 +101,7 @@ def accumulate(matches: Matches) -> Curves:
             recall[a, t] = reached[-1] if len(reached) else 0
             at = np.searchsorted(reached, RECALLS, side="left")
             precision[a, t] = np.append(envelope, 0.0)[at]
-    return Curves(precision, recall)
+    return _Curves(precision, recall)
 
 
 def true_false_positives(matches: Matches, group: int, threshold: int) -> tuple[np.ndarray, np.ndarray]:
@@ -110,12 +110,12 @@ def true_false_positives(matches: Matches, group: int, threshold: int) -> tuple[
     return hit & counts, ~hit & counts
 
 
-def group_ap(curves: Curves, group: int) -> float:
+def group_ap(curves: _Curves, group: int) -> float:
     """AP of one group, 0 to 1; -1 where it has nobody to find."""
     return _mean(curves.precision[group])
 
 
-def coco_stats(curves: Curves) -> dict[str, float]:
+def coco_stats(curves: _Curves) -> dict[str, float]:
     """STATS -> 0 to 1, -1 where undefined; the groups are those of AREAS."""
     p, r = curves.precision, curves.recall
     values = [p[0], p[0, 0], p[0, 5], p[1], p[2], r[0], r[0, :1], r[0, 5:6], r[1], r[2]]

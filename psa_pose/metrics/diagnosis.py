@@ -93,14 +93,14 @@ def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if values.size else None
 
 
-def subsets(truth: GroundTruth, predicted: Predicted) -> dict[str, list[Group]]:
+def _subsets(truth: GroundTruth, predicted: Predicted) -> dict[str, list[Group]]:
     """Groups by the person's size, by how many of its joints are labelled, and by how many others crowd it.
 
     Predicted persons that match nobody count against every group but those of size, where COCO's rule holds.
     """
     K = truth.keypoints.shape[1]
     labelled = (truth.keypoints[..., 2] > 0).sum(1)
-    crowding = neighbours(truth)
+    crowding = _neighbours(truth)
     nobody = np.zeros(len(predicted.image), bool)
     edges = sorted({1, -(-K // 3) + 1, -(-2 * K // 3) + 1, K + 1})
     by_labels = [(f"{a} to {b - 1}" if b - 1 > a else f"{a}", a, b) for a, b in itertools.pairwise(edges)]
@@ -125,7 +125,7 @@ def _within(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return (values >= low) & (values < high)
 
 
-def neighbours(truth: GroundTruth) -> np.ndarray:
+def _neighbours(truth: GroundTruth) -> np.ndarray:
     """How many other annotated persons (crowds aside) overlap each person's box by more than OVERLAP, (G,)."""
     count = np.zeros(len(truth.image), int)
     for image in np.unique(truth.image):
@@ -138,7 +138,7 @@ def neighbours(truth: GroundTruth) -> np.ndarray:
 def subset_ap(pairs: Pairs) -> list[dict[str, Any]]:
     """AP (0 to 1; None without persons) of each group of `subsets`, with its number of persons."""
     rows = []
-    for kind, groups in subsets(pairs.truth, pairs.predicted).items():
+    for kind, groups in _subsets(pairs.truth, pairs.predicted).items():
         curves = accumulate(match(pairs, groups))
         for number, group in enumerate(groups):
             ap = group_ap(curves, number)

@@ -68,21 +68,21 @@ def rotation(axis: int, degrees: float) -> np.ndarray:
     return matrix
 
 
-def limb_direction(flexion: float, abduction: float, side: float) -> np.ndarray:
+def _limb_direction(flexion: float, abduction: float, side: float) -> np.ndarray:
     """Unit vector (3,) of a limb that hangs down at zero angles (degrees); side is +1 for left, -1 for right."""
     f, a = np.radians(flexion), np.radians(abduction)
     return np.array([side * np.sin(a), -np.cos(a) * np.cos(f), np.cos(a) * np.sin(f)])
 
 
-def pick(rng: np.random.Generator, odds: Mapping[str, float]) -> str:
+def _pick(rng: np.random.Generator, odds: Mapping[str, float]) -> str:
     """One key, drawn in proportion to its odds."""
     weights = np.array(list(odds.values()))
     return str(rng.choice(list(odds), p=weights / weights.sum()))
 
 
-def sample_yaw(rng: np.random.Generator) -> float:
+def _sample_yaw(rng: np.random.Generator) -> float:
     """Degrees the body is turned: mostly frontal, then back, profile, and anything."""
-    kind = pick(rng, {"front": 0.78, "back": 0.14, "profile": 0.04, "any": 0.04})
+    kind = _pick(rng, {"front": 0.78, "back": 0.14, "profile": 0.04, "any": 0.04})
     if kind == "profile":
         return float(rng.choice([-90.0, 90.0]) + rng.normal(0, 14))
     if kind == "any":
@@ -116,7 +116,7 @@ def _legs(rng: np.random.Generator, stance: str) -> dict[str, tuple[float, float
 def _arm(rng: np.random.Generator, style: str, side: float) -> tuple[np.ndarray, np.ndarray]:
     """Unit directions (3,) of the upper arm and of the forearm in the chest's axes."""
     flexion, abduction, bend = (rng.uniform(*limits) for limits in ARMS[style])
-    upper = limb_direction(flexion, abduction, side)
+    upper = _limb_direction(flexion, abduction, side)
     if style in ("raised", "wave", "sideways"):
         hint = np.array([-0.5 * side, 1.0, rng.uniform(-0.1, 0.6)])
     elif style in ("akimbo", "crossed"):
@@ -143,8 +143,8 @@ def _view(rng: np.random.Generator, stance: str, yaw: float) -> np.ndarray:
 
 def sample_body(rng: np.random.Generator, yaw: float | None = None) -> Body:
     """A body in a random plausible pose; `yaw` (degrees, 0 = facing the viewer) fixes which way it faces."""
-    stance = pick(rng, STANCE_ODDS)
-    view = _view(rng, stance, sample_yaw(rng) if yaw is None else yaw)
+    stance = _pick(rng, STANCE_ODDS)
+    view = _view(rng, stance, _sample_yaw(rng) if yaw is None else yaw)
     lean, bend, twist = _trunk_angles(rng, stance)
     trunk = view @ rotation(0, lean) @ rotation(2, bend) @ rotation(1, twist)
     # Looking up undoes part of a lean, as people do.
@@ -155,22 +155,22 @@ def sample_body(rng: np.random.Generator, yaw: float | None = None) -> Body:
     joints["head"] = joints["neck"] + head @ np.array([0, 0.09 * size, 0.015])
     for name, direction in FACE.items():
         joints[name] = joints["head"] + head @ (HEAD_AXES * size * direction / np.linalg.norm(direction))
-    legs, arms = _legs(rng, stance), {name: pick(rng, ARM_ODDS) for name in SIDES}
+    legs, arms = _legs(rng, stance), {name: _pick(rng, ARM_ODDS) for name in SIDES}
     if rng.random() < 0.4:
         arms["right"] = arms["left"]
     for name, side in SIDES.items():
         flexion, abduction, knee = legs[name]
         hip = view @ np.array([side * 0.062 * width, 0, 0])
         joints[f"{name}_hip"] = hip
-        joints[f"{name}_knee"] = hip + view @ limb_direction(flexion, abduction, side) * 0.235
-        shin = view @ limb_direction(flexion - knee, 0.7 * abduction, side)
+        joints[f"{name}_knee"] = hip + view @ _limb_direction(flexion, abduction, side) * 0.235
+        shin = view @ _limb_direction(flexion - knee, 0.7 * abduction, side)
         joints[f"{name}_ankle"] = joints[f"{name}_knee"] + shin * 0.235
-        toe = view @ limb_direction(flexion - knee + 85, rng.uniform(5, 25), side)
+        toe = view @ _limb_direction(flexion - knee + 85, rng.uniform(5, 25), side)
         joints[f"{name}_toe"] = joints[f"{name}_ankle"] + shin * 0.025 + toe * 0.085
         style = "swing" if stance in ("walk", "run") and rng.random() < 0.6 else arms[name]
         if style == "swing":
-            upper = limb_direction(-flexion, rng.uniform(4, 14), side)
-            lower = limb_direction(-flexion + (rng.uniform(10, 40) if stance == "walk" else 85), 5, side)
+            upper = _limb_direction(-flexion, rng.uniform(4, 14), side)
+            lower = _limb_direction(-flexion + (rng.uniform(10, 40) if stance == "walk" else 85), 5, side)
         else:
             upper, lower = _arm(rng, style, side)
         joints[f"{name}_shoulder"] = trunk @ np.array([side * 0.112 * width, 0.275, 0])

@@ -42,12 +42,12 @@ def annotation_path(root: Path, split: str) -> Path:
     return root / "annotations" / f"person_keypoints_{split}.json"
 
 
-def detection_path(root: Path, split: str) -> Path:
+def _detection_path(root: Path, split: str) -> Path:
     """Where a split's simulated detections are."""
     return root / "person_detection_results" / f"{split}_person_detections.json"
 
 
-def simulate_detections(
+def _simulate_detections(
     rng: np.random.Generator, annotations: list[dict[str, Any]], image_size: tuple[int, int]
 ) -> list[dict[str, Any]]:
     """What a fair person detector might say of a picture: {"category_id", "bbox", "score"} without image ids.
@@ -180,7 +180,7 @@ def _clear(root: Path, splits: list[str]) -> None:
         for image in (root / split).glob("[0-9]" * 12 + ".jpg"):
             image.unlink()
         annotation_path(root, split).unlink(missing_ok=True)
-        detection_path(root, split).unlink(missing_ok=True)
+        _detection_path(root, split).unlink(missing_ok=True)
         if (root / split).is_dir() and not any((root / split).iterdir()):
             (root / split).rmdir()
 
@@ -196,15 +196,15 @@ def _make_file(
     image, annotations = draw_image(seed, split, index, image_size, people)
     rng = stable_rng(seed, split, index, stream=1)
     quality = int(rng.integers(80, 96))
-    path = folder / file_name(first_id + index)
+    path = folder / _file_name(first_id + index)
     done, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise DataError(f"{path}: the JPEG encoder failed; check the OpenCV installation")
     path.write_bytes(jpeg.tobytes())
-    return annotations, simulate_detections(rng, annotations, image_size)
+    return annotations, _simulate_detections(rng, annotations, image_size)
 
 
-def file_name(image_id: int) -> str:
+def _file_name(image_id: int) -> str:
     """COCO's file name of an image."""
     return f"{image_id:012d}.jpg"
 
@@ -240,7 +240,7 @@ def _write_split(
     width, height = make.keywords["image_size"]
     made = in_order(make, count, workers, split * progress)
     for image_id, (people, boxes) in enumerate(made, start=first_id):
-        images.append({"id": image_id, "file_name": file_name(image_id), "width": width, "height": height})
+        images.append({"id": image_id, "file_name": _file_name(image_id), "width": width, "height": height})
         for n, person in enumerate(people):
             # Ids that do not depend on the other pictures, so that they can be drawn in any order.
             annotations.append({"id": image_id * 100 + n, "image_id": image_id, **person})
@@ -253,4 +253,4 @@ def _write_split(
     info = {"description": "synthetic people of psa_pose", "version": str(FORMAT_VERSION)}
     content = {"info": info, "images": images, "annotations": annotations, "categories": [category]}
     write_json(annotation_path(root, split), content)
-    write_json(detection_path(root, split), detections)
+    write_json(_detection_path(root, split), detections)

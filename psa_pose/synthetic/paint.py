@@ -41,7 +41,7 @@ class Canvas:
 
 
 @dataclass(frozen=True)
-class Window:
+class _Window:
     """A rectangle of a canvas (slices) with its pixel coordinates x (1, w) and y (h, 1)."""
 
     rows: slice
@@ -50,7 +50,7 @@ class Window:
     y: np.ndarray
 
 
-def window(canvas: Canvas, low: np.ndarray, high: np.ndarray) -> Window | None:
+def _window(canvas: Canvas, low: np.ndarray, high: np.ndarray) -> _Window | None:
     """The part of the canvas between corners low and high (2,), or None where it is empty."""
     height, width = canvas.owner.shape
     x0, y0 = np.maximum(np.floor(low).astype(int) - 1, 0)
@@ -58,10 +58,10 @@ def window(canvas: Canvas, low: np.ndarray, high: np.ndarray) -> Window | None:
     if x0 >= x1 or y0 >= y1:
         return None
     x = np.arange(x0, x1, dtype=np.float32)[None]
-    return Window(slice(y0, y1), slice(x0, x1), x, np.arange(y0, y1, dtype=np.float32)[:, None])
+    return _Window(slice(y0, y1), slice(x0, x1), x, np.arange(y0, y1, dtype=np.float32)[:, None])
 
 
-def cloth_color(cloth: Cloth, along: np.ndarray, across: np.ndarray, noise: np.ndarray) -> np.ndarray:
+def _cloth_color(cloth: Cloth, along: np.ndarray, across: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """Colours (h, w, 3) of a cloth at coordinates (h, w) in body heights."""
     weave = (1 + 0.06 * noise)[..., None]
     if cloth.pattern == "plain":
@@ -79,8 +79,13 @@ def cloth_color(cloth: Cloth, along: np.ndarray, across: np.ndarray, noise: np.n
     return np.where(second[..., None], cloth.second, cloth.color) * weave
 
 
-def stamp(
-    canvas: Canvas, win: Window, alpha: np.ndarray, color: np.ndarray, normal: tuple[np.ndarray, np.ndarray], owner: int
+def _stamp(
+    canvas: Canvas,
+    win: _Window,
+    alpha: np.ndarray,
+    color: np.ndarray,
+    normal: tuple[np.ndarray, np.ndarray],
+    owner: int,
 ) -> None:
     """Blend colours (h, w, 3) with cover alpha (h, w), lit by the surface normal (x, y) of each pixel."""
     nx, ny = normal
@@ -106,7 +111,7 @@ def draw_capsule(
     """
     a, b = (np.asarray(end, np.float32) for end in ends)
     reach = max(radii)
-    win = window(canvas, np.minimum(a, b) - reach, np.maximum(a, b) + reach)
+    win = _window(canvas, np.minimum(a, b) - reach, np.maximum(a, b) + reach)
     if win is None:
         return
     length = max(float(np.hypot(*(b - a))), 1e-3)
@@ -119,11 +124,11 @@ def draw_capsule(
     alpha = np.clip(radius - np.sqrt(ox * ox + oy * oy) + 0.5, 0, 1)
     noise = canvas.noise[win.rows, win.columns]
     across = (ox * -uy + oy * ux) / scale
-    color = cloth_color(zones[-1][1], along / scale, across, noise)
+    color = _cloth_color(zones[-1][1], along / scale, across, noise)
     for end, cloth in reversed(zones[:-1]):
-        color = np.where((t < end)[..., None], cloth_color(cloth, along / scale, across, noise), color)
+        color = np.where((t < end)[..., None], _cloth_color(cloth, along / scale, across, noise), color)
     radius = np.maximum(radius, 0.5)
-    stamp(canvas, win, alpha, color, (np.clip(ox / radius, -1, 1), np.clip(oy / radius, -1, 1)), owner)
+    _stamp(canvas, win, alpha, color, (np.clip(ox / radius, -1, 1), np.clip(oy / radius, -1, 1)), owner)
 
 
 def draw_hull(
@@ -138,7 +143,7 @@ def draw_hull(
     angles = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     ring = np.stack([np.cos(angles), np.sin(angles)], 1)
     points = np.concatenate([centre + radius * ring for centre, radius in circles]).astype(np.float32)
-    win = window(canvas, points.min(0), points.max(0))
+    win = _window(canvas, points.min(0), points.max(0))
     if win is None:
         return
     hull = cv2.convexHull(points)[:, 0] - (win.x[0, 0], win.y[0, 0])
@@ -156,8 +161,8 @@ def draw_hull(
     ux, uy = (float(value) for value in direction / max(float(np.hypot(*direction)), 1e-3))
     dx, dy = (win.x - ax) / scale, (win.y - ay) / scale
     along, across = dx * ux + dy * uy, dy * ux - dx * uy
-    color = cloth_color(cloth, along, across, canvas.noise[win.rows, win.columns])
-    stamp(canvas, win, mask.astype(np.float32) / 255, color, (np.clip(nx, -1, 1), np.clip(ny, -1, 1)), owner)
+    color = _cloth_color(cloth, along, across, canvas.noise[win.rows, win.columns])
+    _stamp(canvas, win, mask.astype(np.float32) / 255, color, (np.clip(nx, -1, 1), np.clip(ny, -1, 1)), owner)
 
 
 @dataclass(frozen=True)
@@ -206,7 +211,7 @@ def draw_head(
     """A head: an ellipsoid with semi-axes (3,) in body heights, turned by (3, 3) from head to camera axes (y up)."""
     semi = axes * scale
     extent = np.sqrt(((turn * semi) ** 2).sum(1))[:2]
-    win = window(canvas, centre - extent, centre + extent)
+    win = _window(canvas, centre - extent, centre + extent)
     if win is None:
         return
     u, v = np.broadcast_arrays(win.x - np.float32(centre[0]), np.float32(centre[1]) - win.y)
@@ -221,12 +226,12 @@ def draw_head(
     color *= 1 + 0.04 * canvas.noise[win.rows, win.columns][..., None]
     normal = surface @ q
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-6
-    stamp(canvas, win, alpha.astype(np.float32), color, (normal[..., 0], -normal[..., 1]), owner)
+    _stamp(canvas, win, alpha.astype(np.float32), color, (normal[..., 0], -normal[..., 1]), owner)
 
 
 def draw_shadow(canvas: Canvas, centre: np.ndarray, radii: tuple[float, float], strength: float) -> None:
     """A soft dark ellipse on the ground."""
-    win = window(canvas, centre - radii, centre + radii)
+    win = _window(canvas, centre - radii, centre + radii)
     if win is None:
         return
     d = ((win.x - centre[0]) / radii[0]) ** 2 + ((win.y - centre[1]) / radii[1]) ** 2

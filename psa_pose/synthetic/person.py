@@ -55,7 +55,7 @@ class Person:
         return self.origin + self.height * np.array([point[0], -point[1]])
 
 
-def plain(color: np.ndarray) -> Cloth:
+def _plain(color: np.ndarray) -> Cloth:
     """A material without a pattern."""
     return Cloth(np.asarray(color, np.float32), np.asarray(color, np.float32))
 
@@ -74,7 +74,7 @@ def random_cloth(rng: np.random.Generator, patterned: float) -> Cloth:
     return Cloth(color, np.asarray(second, np.float32), pattern, float(rng.uniform(0.025, 0.07)))
 
 
-def sample_look(rng: np.random.Generator) -> Look:
+def _sample_look(rng: np.random.Generator) -> Look:
     """Clothes, skin and hair at random."""
     skin = (np.array(SKIN_TONES[rng.integers(len(SKIN_TONES))]) * rng.uniform(0.9, 1.08)).clip(0, 255)
     hair = (np.array(HAIR_COLORS[rng.integers(len(HAIR_COLORS))]) * rng.uniform(0.8, 1.2)).clip(0, 255)
@@ -88,9 +88,9 @@ def sample_look(rng: np.random.Generator) -> Look:
     )  # fmt: skip
     shoes = random_color(rng) * 0.6 if rng.random() < 0.8 else np.array([225.0, 225, 225])
     return Look(
-        face=face, skin=plain(skin), hair=plain(hair * 0.95),
-        shirt=random_cloth(rng, 0.45), trousers=random_cloth(rng, 0.15), shoes=plain(shoes),
-        trim=plain(random_color(rng)),
+        face=face, skin=_plain(skin), hair=_plain(hair * 0.95),
+        shirt=random_cloth(rng, 0.45), trousers=random_cloth(rng, 0.15), shoes=_plain(shoes),
+        trim=_plain(random_color(rng)),
         sleeve=float(rng.choice([0.12, 0.6, 0.75, 1.5, 1.95, 1.95])),
         leg=float(rng.choice([0.55, 0.8, 1.5, 1.95, 1.95, 1.95])),
         skirt=float(rng.uniform(0.65, 1.1)) if rng.random() < 0.14 else 0.0,
@@ -100,7 +100,7 @@ def sample_look(rng: np.random.Generator) -> Look:
 
 def sample_person(rng: np.random.Generator, height: float, yaw: float | None = None) -> Person:
     """A person of `height` pixels standing at pixel (0, 0); `yaw` as in `sample_body`."""
-    return Person(sample_body(rng, yaw), sample_look(rng), height, np.zeros(2))
+    return Person(sample_body(rng, yaw), _sample_look(rng), height, np.zeros(2))
 
 
 def _zones(cut: float, segment: int, cloth: Cloth, bare: Cloth) -> list[tuple[float, Cloth]]:

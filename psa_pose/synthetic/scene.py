@@ -54,7 +54,7 @@ def make_canvas(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Canvas
     return canvas, horizon
 
 
-def draw_clutter(rng: np.random.Generator, canvas: Canvas) -> None:
+def _draw_clutter(rng: np.random.Generator, canvas: Canvas) -> None:
     """Boxes, blobs, lines and limb-like rods, none of which belongs to a person."""
     height, width = canvas.owner.shape
     size = np.array([width, height])
@@ -175,7 +175,7 @@ def _annotation(mask: np.ndarray, keypoints: np.ndarray, crowd: bool) -> dict[st
     }  # fmt: skip
 
 
-def annotate(canvas: Canvas, people: list[Person], full: list[int]) -> list[dict[str, Any]]:
+def _annotate(canvas: Canvas, people: list[Person], full: list[int]) -> list[dict[str, Any]]:
     """COCO annotations, without ids, of people drawn in order as numbers 1, 2, ...
 
     full: pixels each person covered when it was drawn. A person of whom hardly anything is left keeps its box but
@@ -215,13 +215,13 @@ def draw_image(
     """
     rng = stable_rng(seed, split, index)
     canvas, horizon = make_canvas(rng, image_size)
-    draw_clutter(rng, canvas)
+    _draw_clutter(rng, canvas)
     crowd = rng.random() < CROWD_ODDS
     group = place_people(rng, image_size, people, horizon)
     if crowd:
         _draw_crowd(rng, canvas, horizon, len(group) + 1)
     full = draw_people(canvas, group)
-    annotations = annotate(canvas, group, full)
+    annotations = _annotate(canvas, group, full)
     if crowd:
         mask = canvas.owner // OWNER_STRIDE == len(group) + 1
         mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)) > 0

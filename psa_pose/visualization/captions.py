@@ -22,23 +22,23 @@ def text_strip(lines: Sequence[str], width: int, largest: float = LARGEST) -> np
     step = round(LINE * largest / LARGEST)
     strip = np.full((step * len(lines) + 2 * MARGIN, width, 3), 255, np.uint8)
     for number, line in enumerate(lines):
-        text, scale = fitted(line, width - 2 * MARGIN, largest)
+        text, scale = _fitted(line, width - 2 * MARGIN, largest)
         place = (MARGIN, MARGIN + step * number + round(step * 0.75))
         cv2.putText(strip, text, place, FONT, scale, INK, 1, cv2.LINE_AA)
     return strip
 
 
-def fitted(line: str, width: int, largest: float = LARGEST) -> tuple[str, float]:
+def _fitted(line: str, width: int, largest: float = LARGEST) -> tuple[str, float]:
     """The line in ASCII, which is what OpenCV can write, and the scale in which it is at most `width` pixels wide."""
     line = line.encode("ascii", "replace").decode()
-    scale = largest * min(1.0, width / max(text_width(line, largest), 1))
+    scale = largest * min(1.0, width / max(_text_width(line, largest), 1))
     if scale >= SMALLEST:
         return line, scale
-    while len(line) > 1 and text_width(line + "...", SMALLEST) > width:
+    while len(line) > 1 and _text_width(line + "...", SMALLEST) > width:
         line = line[:-1]
     return line + "...", SMALLEST
 
 
-def text_width(line: str, scale: float) -> int:
+def _text_width(line: str, scale: float) -> int:
     """Pixels."""
     return int(cv2.getTextSize(line, FONT, scale, 1)[0][0])

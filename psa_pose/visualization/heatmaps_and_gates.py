@@ -53,7 +53,7 @@ def gate_sheet(image: np.ndarray, gates: Mapping[str, tuple[np.ndarray | None, .
     plain = enlarge(CropView(image, np.zeros((0, 2)), np.zeros(0), empty)).image
     blank = np.full((STRIP_HEIGHT, plain.shape[1], 3), 255, np.uint8)
     tiles = [captioned(np.concatenate([plain, blank]), ["the crop", "", ""])]
-    tiles += [gate_tile(plain, name, *pair) for name, pair in gates.items()]
+    tiles += [_gate_tile(plain, name, *pair) for name, pair in gates.items()]
     words = [
         "Gates of PSA, block by block. Colours: the spatial gate, from its least value (dark blue) to its greatest",
         "(yellow), as written under 'space'. Bars: the channel gate, a bar per channel from 0 to 1, a line at 0.5.",
@@ -61,21 +61,21 @@ def gate_sheet(image: np.ndarray, gates: Mapping[str, tuple[np.ndarray | None, .
     return _titled(words, grid(tiles, _columns(len(tiles), tiles[0].shape), gap=6))
 
 
-def gate_tile(image: np.ndarray, name: str, channel: np.ndarray | None, spatial: np.ndarray | None) -> np.ndarray:
+def _gate_tile(image: np.ndarray, name: str, channel: np.ndarray | None, spatial: np.ndarray | None) -> np.ndarray:
     """A block's gates over and under the crop, with its name and their ranges."""
     lines = [name, "no spatial gate", "no channel gate"]
     if spatial is not None:
         spatial = np.atleast_2d(spatial)
         height, width = spatial.shape
         lines[1] = f"space {spatial.min():.4f} to {spatial.max():.4f}, {width}x{height}"
-        image = colour_over(image, spatial)
+        image = _colour_over(image, spatial)
     if channel is not None:
         channel = np.atleast_1d(channel)
         lines[2] = f"channels {channel.min():.3f} to {channel.max():.3f}, {len(channel)}"
-    return captioned(np.concatenate([image, channel_bars(channel, image.shape[1])]), lines)
+    return captioned(np.concatenate([image, _channel_bars(channel, image.shape[1])]), lines)
 
 
-def colour_over(image: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _colour_over(image: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Values (h, w) as colours over the greyed picture, dark blue for the least of them, yellow for the greatest."""
     height, width = image.shape[:2]
     span = float(np.ptp(values))
@@ -86,7 +86,7 @@ def colour_over(image: np.ndarray, values: np.ndarray) -> np.ndarray:
     return (0.6 * colours + 0.4 * grey).astype(np.uint8)
 
 
-def channel_bars(channel: np.ndarray | None, width: int) -> np.ndarray:
+def _channel_bars(channel: np.ndarray | None, width: int) -> np.ndarray:
     """A bar per channel, from 0 at the bottom to 1 at the top, a line at 0.5; of more channels than pixels, means."""
     strip = np.full((STRIP_HEIGHT, width, 3), PAPER, np.uint8)
     if channel is None:

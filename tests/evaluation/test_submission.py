@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from psa_pose.errors import DataError
-from psa_pose.evaluation.submission import check_submission, submission_entries, submission_name, submission_zip
+from psa_pose.evaluation.submission import _check_submission, _submission_entries, _submission_name, _submission_zip
 
 
 def result(image_id=5, **changes):
@@ -14,13 +14,13 @@ def result(image_id=5, **changes):
 
 
 def test_the_file_is_what_the_server_wants():
-    entries = submission_entries([result(score=1 - i / 100) for i in range(25)] + [result(6)])
-    check_submission(entries, [5, 6, 7], 17)
+    entries = _submission_entries([result(score=1 - i / 100) for i in range(25)] + [result(6)])
+    _check_submission(entries, [5, 6, 7], 17)
     assert len(entries) == 21
     assert entries[0]["keypoints"][:6] == [1.2, 5.7, 1, 1.2, 5.7, 1]
-    name = submission_name("test-dev2017", "psa-p")
-    content = submission_zip(name, entries)
-    assert content == submission_zip(name, entries)
+    name = _submission_name("test-dev2017", "psa-p")
+    content = _submission_zip(name, entries)
+    assert content == _submission_zip(name, entries)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert archive.namelist() == ["person_keypoints_test-dev2017_psa-p_results.json"]
         assert json.loads(archive.read(archive.namelist()[0])) == entries
@@ -40,14 +40,14 @@ def test_the_file_is_what_the_server_wants():
 )
 def test_what_the_server_would_refuse_is_found(entries, words):
     with pytest.raises(DataError, match=words):
-        check_submission(entries, [5], 17)
+        _check_submission(entries, [5], 17)
 
 
 def test_a_name_that_could_be_refused():
     with pytest.raises(DataError, match="letters, digits and hyphens"):
-        submission_name("test-dev2017", "my model")
+        _submission_name("test-dev2017", "my model")
 
 
 def test_rounding_is_to_a_tenth():
-    entry = submission_entries([result(keypoints=np.linspace(0, 99.99, 51).tolist())])[0]
+    entry = _submission_entries([result(keypoints=np.linspace(0, 99.99, 51).tolist())])[0]
     assert all(round(v, 1) == v for v in entry["keypoints"])

@@ -4,7 +4,7 @@ import pytest
 from psa_pose.evaluation.examples import choose_examples
 from psa_pose.evaluation.result import PUBLISHED, format_table, published_rows
 from psa_pose.metrics.coco_ap import STATS
-from psa_pose.metrics.diagnosis import keypoint_rows, locate, neighbours, subset_ap, subsets
+from psa_pose.metrics.diagnosis import _neighbours, _subsets, keypoint_rows, locate, subset_ap
 from psa_pose.metrics.error_types import error_types
 from psa_pose.metrics.matching import read_pairs
 from psa_pose.metrics.protocol import guess_protocol, mixed_protocols
@@ -51,7 +51,7 @@ def test_crowding_counts_the_boxes_that_overlap():
     joints = np.array([[0, 0], [100, 100]] + [[50, 50]] * 15, float)
     people = [(1, joints, AREA), (1, joints + 20, AREA), (1, joints + 300, AREA), (2, joints, AREA)]
     pairs = prepared(*scene(people, []))
-    assert neighbours(pairs.truth).tolist() == [1, 1, 0, 0]
+    assert _neighbours(pairs.truth).tolist() == [1, 1, 0, 0]
     rows = subset_ap(pairs)
     crowd = {row["group"]: row["persons"] for row in rows if row["by"].startswith("others")}
     assert crowd == {"0": 2, "1": 2, "2": 0, "3 or more": 0}
@@ -63,7 +63,7 @@ def test_each_person_is_in_one_group_of_every_kind():
     for seed in range(30):
         pairs = prepared(*adversarial_case(seed))
         annotated = pairs.truth
-        for groups in subsets(pairs.truth, pairs.predicted).values():
+        for groups in _subsets(pairs.truth, pairs.predicted).values():
             counted = sum((~group.left_out).astype(int) for group in groups)
             assert (counted == (~annotated.ignored & (counted > 0))).all()
             assert (counted[~annotated.ignored & (annotated.keypoints[..., 2] > 0).any(1)] == 1).all()

@@ -4,17 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from psa_pose.metrics.accumulate import STATS
 
 from psa_pose.geometry import pairwise_iou
-from psa_pose.metrics.coco_ap import Predictions, match_results, to_results
+from psa_pose.metrics.coco_ap import STATS, Predictions, match_results, to_results
 from psa_pose.metrics.comparison import compare
-from psa_pose.metrics.diagnosis import LOOSE_OKS, keypoint_rows, locate, neighbours, subset_ap
+from psa_pose.metrics.diagnosis import LOOSE_OKS, _neighbours, keypoint_rows, locate, subset_ap
 from psa_pose.metrics.error_types import error_types
-from psa_pose.metrics.matching import pairs_of
+from psa_pose.metrics.matching import read_pairs
 from psa_pose.metrics.oks import instance_scores, oks_nms, pairwise_oks
 from psa_pose.metrics.pck import pckh_stats
-from psa_pose.metrics.persons import annotated_persons, found_persons
 from psa_pose.metrics.significance import bootstrap, differences, intervals
 from psa_pose.skeleton import COCO, MPII
 from tests.metrics.cases import adversarial_case, scene
@@ -168,9 +166,8 @@ def test_pckh_joint_by_joint(seed):
 
 
 def prepared(truth, results):
-    annotated = annotated_persons(truth, 17)
-    found = found_persons(results, annotated)
-    return annotated, found, pairs_of(annotated, found, SIGMAS)
+    pairs = read_pairs(truth, results, SIGMAS)
+    return pairs.truth, pairs.predicted, pairs
 
 
 def similarity(point, annotated, person, joint, area, sigma):
@@ -216,14 +213,14 @@ def confused(seed):
 @given(seeds)
 def test_every_joint_has_the_kind_that_the_definitions_give_it(seed):
     annotated, found, pairs = prepared(*confused(seed))
-    located = locate(annotated, found, pairs, SIGMAS)
-    kinds = error_types(annotated, found, SIGMAS, COCO.flip_order).kinds
+    located = locate(pairs)
+    kinds = error_types(located, COCO.flip_order).kinds
     seen = set()
     for g, k in np.ndindex(kinds.shape):
-        if annotated.keypoints[g, k, 2] <= 0 or located.found[g] < 0:
+        if annotated.keypoints[g, k, 2] <= 0 or located.rows[g] < 0:
             assert kinds[g, k] == -1
             continue
-        point, area = found.keypoints[located.found[g], k, :2], annotated.areas[g]
+        point, area = found.keypoints[located.rows[g], k, :2], annotated.areas[g]
         mirror = int(COCO.flip_order[k])
         own = similarity(point, annotated, g, k, area, SIGMAS[k])
         others = [
@@ -255,9 +252,8 @@ def test_a_joint_exactly_at_the_limit_of_a_kind_belongs_to_the_better_one(level,
     exact = [area for area in areas if np.exp(-(4 / 1.0 / (area + np.spacing(1)) / 2)) == level]
     for area, expected in ((exact[0], kind), (0.999 * near, worse)):
         truth, results = scene([(1, joints, area)], [(1, answer, 0.9)])
-        annotated = annotated_persons(truth, 17)
-        found = found_persons(results, annotated)
-        assert set(error_types(annotated, found, sigmas, COCO.flip_order).kinds[0].tolist()) == {expected}
+        located = locate(read_pairs(truth, results, sigmas))
+        assert set(error_types(located, COCO.flip_order).kinds[0].tolist()) == {expected}
 
 
 @few
@@ -265,10 +261,10 @@ def test_a_joint_exactly_at_the_limit_of_a_kind_belongs_to_the_better_one(level,
 def test_background_missed_persons_and_rows_of_joints_one_by_one(seed):
     truth, results = adversarial_case(seed)
     annotated, found, pairs = prepared(truth, results)
-    located = locate(annotated, found, pairs, SIGMAS)
-    taxonomy = error_types(annotated, found, SIGMAS, COCO.flip_order)
+    located = locate(pairs)
+    taxonomy = error_types(located, COCO.flip_order)
     by_found = {}
-    for g, d, oks in zip(pairs.annotated, pairs.found, pairs.oks, strict=True):
+    for g, d, oks in zip(pairs.truth_rows, pairs.predicted_rows, pairs.oks, strict=True):
         by_found.setdefault(int(d), []).append((float(oks), int(g)))
     for d in range(len(found.image)):
         best = max((oks for oks, _ in by_found.get(d, [])), default=0.0)
@@ -276,15 +272,15 @@ def test_background_missed_persons_and_rows_of_joints_one_by_one(seed):
         if best < 0.5:
             assert taxonomy.background[d]
         free = [g for oks, g in by_found.get(d, []) if oks >= LOOSE_OKS and not annotated.ignored[g]]
-        assert free or d not in located.found
+        assert free or d not in located.rows
     assert not taxonomy.missed[annotated.ignored].any()
-    assert (taxonomy.missed == ((located.found < 0) & ~annotated.ignored)).all()
+    assert (taxonomy.missed == ((located.rows < 0) & ~annotated.ignored)).all()
     longer = np.maximum(annotated.boxes[:, 2], annotated.boxes[:, 3])
     for k, row in enumerate(keypoint_rows(located, COCO.names)):
         counted = [g for g in range(len(longer)) if not annotated.ignored[g] and annotated.keypoints[g, k, 2] > 0]
         distances = {}
         for g in counted:
-            d = located.found[g]
+            d = located.rows[g]
             moved = found.keypoints[d, k, :2] - annotated.keypoints[g, k, :2] if d >= 0 else np.inf
             distances[g] = float(np.linalg.norm(moved))
         assert row["labelled"] == len(counted)
@@ -303,9 +299,9 @@ def test_persons_between_a_tenth_and_a_half_are_located_but_are_background():
     area = 10_000.0
     # Every joint as far away as gives a similarity of 0.3.
     answer = joints + np.stack([2 * SIGMAS * np.sqrt(-2 * area * np.log(0.3)), np.zeros(17)], 1)
-    annotated, found, pairs = prepared(*scene([(1, joints, area)], [(1, answer, 0.9)]))
-    assert locate(annotated, found, pairs, SIGMAS).found.tolist() == [0]
-    taxonomy = error_types(annotated, found, SIGMAS, COCO.flip_order)
+    located = locate(read_pairs(*scene([(1, joints, area)], [(1, answer, 0.9)]), SIGMAS))
+    assert located.rows.tolist() == [0]
+    taxonomy = error_types(located, COCO.flip_order)
     assert taxonomy.background.tolist() == [True]
     assert taxonomy.missed.tolist() == [False]
 
@@ -323,8 +319,8 @@ def test_overlaps_and_neighbours_pair_by_pair(seed):
             shared = wide * high
             assert pairwise_iou(boxes)[a, b] == pytest.approx(shared / (w1 * h1 + w2 * h2 - shared))
     truth, results = adversarial_case(seed)
-    annotated, found, _ = prepared(truth, results)
-    counts = neighbours(annotated)
+    annotated, _, pairs = prepared(truth, results)
+    counts = _neighbours(annotated)
     for g in range(len(counts)):
         others = [
             o for o in range(len(counts))
@@ -333,10 +329,10 @@ def test_overlaps_and_neighbours_pair_by_pair(seed):
         overlaps = [pairwise_iou(annotated.boxes[[g, o]])[0, 1] for o in others]
         if not annotated.crowd[g] and not any(abs(v - 0.1) < 1e-9 for v in overlaps):
             assert counts[g] == sum(v > 0.1 for v in overlaps)
-    for row in subset_ap(annotated, found, SIGMAS):
+    for row in subset_ap(pairs):
         assert row["persons"] <= (~annotated.ignored).sum()
     by = {}
-    for row in subset_ap(annotated, found, SIGMAS):
+    for row in subset_ap(pairs):
         by[row["by"]] = by.get(row["by"], 0) + row["persons"]
     # Every person that counts is in one group of each kind.
     assert set(by.values()) == {int((~annotated.ignored).sum())}

@@ -15,8 +15,8 @@ from pycocotools.cocoeval import COCOeval
 
 from psa_pose.errors import DataError
 from psa_pose.skeleton import COCO
-from psa_pose.synthetic.body import limb_direction, rotation
-from psa_pose.synthetic.dataset import annotation_path, detection_path, generate, simulate_detections
+from psa_pose.synthetic.body import _limb_direction, rotation
+from psa_pose.synthetic.dataset import _detection_path, _simulate_detections, annotation_path, generate
 from psa_pose.synthetic.paint import Canvas
 from psa_pose.synthetic.person import OWNER_STRIDE, Person, draw_person, label, sample_person
 from psa_pose.synthetic.scene import _rle, draw_image
@@ -115,7 +115,7 @@ def test_another_request_replaces_and_leaves_what_is_not_ours(tmp_path):
 def test_unfinished_data_is_made_again(made, tmp_path, monkeypatch):
     root = tmp_path / "data"
     with monkeypatch.context() as patch:
-        patch.setattr("psa_pose.synthetic.dataset.simulate_detections", lambda *_: 1 / 0)
+        patch.setattr("psa_pose.synthetic.dataset._simulate_detections", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             generate(root, SIZES, seed=3, image_size=SIZE, workers=1, progress=False)
     assert not (root / "synthetic.json").exists()
@@ -213,7 +213,7 @@ def test_ground_truth_scores_one_in_pycocotools(made):
 def test_detections(made):
     for split in SIZES:
         ids = {image["id"] for image in read(annotation_path(made, split))["images"]}
-        detections = read(detection_path(made, split))
+        detections = read(_detection_path(made, split))
         assert detections
         for detection in detections:
             assert set(detection) == {"image_id", "category_id", "bbox", "score"}
@@ -229,7 +229,7 @@ def test_detections(made):
 
 def test_good_boxes_score_more_than_false_ones():
     person = {"iscrowd": 0, "area": 9000.0, "bbox": [80.0, 30.0, 90.0, 190.0], "keypoints": [100, 100, 2] * 17}
-    boxes = [b for i in range(200) for b in simulate_detections(np.random.default_rng(i), [person], (320, 256))]
+    boxes = [b for i in range(200) for b in _simulate_detections(np.random.default_rng(i), [person], (320, 256))]
     near = [np.abs(np.array(b["bbox"]) - person["bbox"]).max() < 15 for b in boxes]
     scores = np.array([b["score"] for b in boxes])
     assert 150 < sum(near) < len(boxes)  # some false alarms and duplicates
@@ -237,9 +237,9 @@ def test_good_boxes_score_more_than_false_ones():
 
 
 def test_rotations_and_limbs_follow_the_body_axes():
-    assert np.allclose(limb_direction(0, 0, 1), [0, -1, 0])
-    assert np.allclose(limb_direction(90, 0, 1), [0, 0, 1])
-    assert np.allclose(limb_direction(0, 90, 1), [1, 0, 0])
+    assert np.allclose(_limb_direction(0, 0, 1), [0, -1, 0])
+    assert np.allclose(_limb_direction(90, 0, 1), [0, 0, 1])
+    assert np.allclose(_limb_direction(0, 90, 1), [1, 0, 0])
     # Turned by 90 degrees a body faces the right of the picture and shows its right side.
     assert np.allclose(rotation(1, 90) @ [0, 0, 1], [1, 0, 0])
     assert (rotation(1, 90) @ [-1, 0, 0])[2] > 0.99

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from psa_pose.metrics.accumulate import STATS
 from torch import nn
 
 from psa_pose.checkpoints import load_checkpoint
 from psa_pose.evaluation.predict_set import EvalResult
 from psa_pose.evaluation.result import Evaluation
+from psa_pose.metrics.coco_ap import STATS
 from psa_pose.tasks import build_task
 from psa_pose.tasks.pose import PoseTask
 from psa_pose.training import loop
