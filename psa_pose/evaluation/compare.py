@@ -84,6 +84,7 @@ def described(scored: ResultFile, stats: dict[str, float]) -> Evaluation:
         persons=known.persons if known else len(scored.results),
         images=len(scored.annotations.content["images"]),
         stats=stats,
+        box_recall=known.box_recall if known else None,
     )
 
 

@@ -165,5 +165,6 @@ def _score(
         persons=len(predictions.joints),
         images=len(test_set.annotations.content["images"]),
         stats=stats,
+        box_recall=test_set.detector_recall,
     )
     return evaluation, results

@@ -39,6 +39,7 @@ class Evaluation:
     flip: whether the flip test was used; None where a result file does not say.
     persons, images: how many were tested.
     stats: STATS, or PCKH_COLUMNS and joints -> 0 to 1, -1 where undefined.
+    box_recall: share of the annotated persons that a detector's boxes find at IoU 0.5; None where that is not known.
     """
 
     protocol: str
@@ -47,6 +48,7 @@ class Evaluation:
     persons: int
     images: int
     stats: dict[str, float]
+    box_recall: float | None = None
 
     @property
     def score(self) -> float:
@@ -59,20 +61,25 @@ class Evaluation:
         return f"{BOXES[self.protocol]} boxes, {self.split}, {flip}, {self.persons:,} persons, {self.images:,} images"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
+        """Plain values, for JSON; a recall that is not known is left out."""
+        return {key: value for key, value in asdict(self).items() if value is not None or key != "box_recall"}
 
 
 def format_table(evaluations: Sequence[Evaluation], names: Sequence[str] | None = None) -> str:
     """Aligned text table, one row per evaluation; percent with one decimal as in the papers, "-" where undefined.
 
-    names: of the rows, in a first column.
+    names: of the rows, in a first column. A detector's row says how many of the annotated persons its boxes find: no AP can
+    be above what that allows.
     """
     columns = PCKH_COLUMNS if any(PCKH in e.stats for e in evaluations) else STATS[:6]
     header = ["boxes", "split", "flip", "persons", *columns]
     rows = [
         [BOXES[e.protocol], e.split, _FLIP[e.flip], f"{e.persons:,}", *_percents(e.stats, columns)] for e in evaluations
     ]
+    if any(e.box_recall is not None for e in evaluations):
+        header.insert(4, "box recall")
+        for row, e in zip(rows, evaluations, strict=True):
+            row.insert(4, "-" if e.box_recall is None else f"{100 * e.box_recall:.1f}")
     if names is not None:
         header, rows = ["model", *header], [[name, *row] for name, row in zip(names, rows, strict=True)]
     return format_columns(header, rows, left=3 + (names is not None))

@@ -1,5 +1,6 @@
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -95,6 +96,12 @@ def test_the_table_names_its_protocol_and_aligns():
         "50.0",
     ]
     assert lines[3].startswith("detector ")
+    recalled = [rows[0], replace(rows[1], box_recall=0.977)]
+    lines = format_table(recalled).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert [line.split()[-7] for line in lines[2:]] == ["-", "97.7"]
+    assert [row.as_dict().get("box_recall") for row in recalled] == [None, 0.977]
+    assert "box_recall" not in rows[0].as_dict()
 
 
 @pytest.mark.parametrize("hundred", range(10))
