@@ -80,3 +80,19 @@ def test_every_truncation_is_a_clear_error(tmp_path):
     torch.save({"state_dict": {}}, path)
     with pytest.raises(CheckpointError, match="not one that"):
         load_checkpoint(path)
+
+
+def test_wrappers_of_a_network_leave_no_trace_in_the_names_of_its_weights():
+    """As torch.compile and DDP name what they wrap, one around the other in either order."""
+
+    class Wrapper(nn.Module):
+        def __init__(self, name, inner):
+            super().__init__()
+            self.add_module(name, inner)
+
+    plain = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    compiled, spread = Wrapper("_orig_mod", plain), Wrapper("module", plain)
+    for model in (plain, compiled, spread, Wrapper("module", compiled), Wrapper("_orig_mod", spread)):
+        state = unwrapped_state_dict(model)
+        assert list(state) == list(plain.state_dict())
+        assert all(torch.equal(state[key], value) for key, value in plain.state_dict().items())

@@ -13,6 +13,7 @@ from psa_pose.data.coco import Persons, clip_boxes
 from psa_pose.data.dataset import CropDataset
 from psa_pose.data.images import read_image
 from psa_pose.data.loader import OrderedBatches, ShuffledBatches
+from psa_pose.geometry import crop_matrix, invert, warp
 from psa_pose.skeleton import COCO, make_skeleton
 
 THREE = make_skeleton({"name": "three", "names": ["left_eye", "nose", "right_eye"]}, "three")
@@ -157,3 +158,24 @@ def test_a_test_takes_everybody_once_whatever_the_processes_and_workers(number, 
     assert taken == [[(0, r) for r in range(s, min(s + batch, number))] for s in range(0, number, batch)]
     sizes = [len(share) for share in shares]
     assert max(sizes) - min(sizes) <= 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.floats(-40, 40))
+def test_a_warped_pixel_is_interpolated_between_its_four_neighbours_and_black_outside(seed, turn):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(100, 256, (12, 15)).astype(np.uint8)
+    matrix = crop_matrix(rng.uniform(0, 15, 2), rng.uniform(10, 30, 2), turn, (16, 20))
+    crop, back = warp(image, matrix, (16, 20)), invert(matrix)
+    padded = np.pad(image.astype(float), 1)
+    for v, u in np.ndindex(20, 16):
+        x, y = back @ (u, v, 1)
+        if not (-1 < x < 15 and -1 < y < 12):
+            assert crop[v, u] == 0
+            continue
+        i, j = int(np.floor(x)), int(np.floor(y))
+        a, b = x - i, y - j
+        four = padded[j + 1 : j + 3, i + 1 : i + 3]
+        expected = np.array([1 - b, b]) @ four @ np.array([1 - a, a])
+        # OpenCV places a sample to 1/32 of a pixel.
+        assert abs(crop[v, u] - expected) < 2 + 2 * 255 / 32

@@ -13,6 +13,7 @@ from psa_pose.metrics.error_types import error_types
 from psa_pose.metrics.matching import read_pairs
 from psa_pose.metrics.oks import instance_scores, oks_nms, pairwise_oks
 from psa_pose.metrics.pck import pckh_stats
+from psa_pose.metrics.protocol import guess_protocol
 from psa_pose.metrics.significance import bootstrap, differences, intervals
 from psa_pose.skeleton import COCO, MPII
 from tests.metrics.cases import adversarial_case, scene
@@ -351,3 +352,16 @@ def test_a_comparison_says_who_moved_which_way():
         assert sign * row["difference"] > 0
     for name, moved in answer.differences.items():
         assert moved.value == answer.stats[1][name] - answer.stats[0][name]
+
+
+@pytest.mark.parametrize(
+    ("gap", "sizes", "looks"),
+    [
+        (3.0, 8.0, "ground_truth"), (5.0, 10.0, "detector"), (3.0, 10.0, None), (5.0, 8.0, None), (4.0, 8.0, None),
+        (4.0, 10.0, None), (3.7, 8.0, None), (4.3, 10.0, None), (3.0, 9.1, None), (5.0, 9.1, None),
+    ],
+)  # fmt: skip
+def test_figures_look_like_a_protocol_by_both_of_their_distances(gap, sizes, looks):
+    stats = {"AP": 0.7, "AR": 0.7 + gap / 100, "APM": 0.6, "APL": 0.6 + sizes / 100}
+    assert guess_protocol(stats) == looks
+    assert guess_protocol(stats | {"APM": -1.0}) is None

@@ -93,6 +93,12 @@ def test_a_step_follows_the_gradient_of_this_batch_alone_at_each_groups_rate(tin
             torch.testing.assert_close(list(state.ema.model.parameters())[i], average[i])
 
 
+def test_no_group_learns_at_less_than_the_least_rate(tiny_config):
+    state = make_state((1.0, 0.1))
+    train_step(Squares(tiny_config("TRAIN.SCHEDULE.MIN_LR", 0.005)), state, batch(), 0, lr=0.02)
+    assert [group["lr"] for group in state.optimizer.param_groups] == [0.02, 0.005]
+
+
 def test_a_gradient_that_overflows_moves_nothing_and_lowers_the_scale():
     state = make_state(scale=1024.0)
     before = [p.detach().clone() for p in state.model.parameters()]
