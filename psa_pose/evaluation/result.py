@@ -68,8 +68,8 @@ class Evaluation:
 def format_table(evaluations: Sequence[Evaluation], names: Sequence[str] | None = None) -> str:
     """Aligned text table, one row per evaluation; percent with one decimal as in the papers, "-" where undefined.
 
-    names: of the rows, in a first column. A detector's row says how many of the annotated persons its boxes find: no AP can
-    be above what that allows.
+    names: of the rows, in a first column. A detector's row says how many of the annotated persons its boxes find: no AP
+    can be above what that allows.
     """
     columns = PCKH_COLUMNS if any(PCKH in e.stats for e in evaluations) else STATS[:6]
     header = ["boxes", "split", "flip", "persons", *columns]
