@@ -146,3 +146,9 @@ def test_sides_without_a_partner():
     assert unpaired_sides(["L1", "L2", "sacrum"]) == []
     assert unpaired_sides(["hip.l", "hip.r", "knee.l"]) == ["knee.l"]
     assert mirror_pairs(["left_eye", "eye_left", "right_eye"]) == [("left_eye", "right_eye")]
+
+
+@pytest.mark.parametrize("flip", [[["a", "b"], ["a", "c"]], [["a", "b"], ["b", "a"]], [["a", "a"]]])
+def test_a_keypoint_has_one_mirror(flip):
+    with pytest.raises(DataError, match="two mirror pairs"):
+        make_skeleton({"names": ["a", "b", "c"], "flip": flip}, "own")

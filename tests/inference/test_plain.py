@@ -1,6 +1,7 @@
 """Colours, channel orders, scores and options between a picture or frame and its people, against plain arithmetic."""
 
 import json
+import threading
 from dataclasses import replace
 
 import cv2
@@ -17,6 +18,7 @@ from psa_pose.geometry import box_to_region, pairwise_iou
 from psa_pose.inference import people as people_module
 from psa_pose.inference import run as run_module
 from psa_pose.inference.boxes import boxes_of_file, whole_picture
+from psa_pose.inference.detector import PersonDetector
 from psa_pose.inference.estimator import Person, PoseEstimator
 from psa_pose.inference.inputs import as_pixels
 from psa_pose.inference.people import CocoWriter, draw_people, suppress_duplicates
@@ -25,7 +27,7 @@ from psa_pose.inference.tracker import OneEuro, Tracker
 from psa_pose.metrics.oks import oks_nms, pairwise_oks
 from psa_pose.predict import CropNetwork, Normalization
 from psa_pose.skeleton import COCO
-from psa_pose.video import Camera, open_video, read_camera, read_frames
+from psa_pose.video import Camera, Prefetcher, open_video, read_camera, read_frames
 from psa_pose.visualization.draw import jpeg_bytes, write_picture
 
 # Red, green and blue far enough apart for any video's compression.
@@ -307,3 +309,50 @@ def test_the_options_of_a_run_reach_what_refines_its_people(estimator, monkeypat
     assert _refine(estimator, InferOptions(smooth=True), None)(0, twins) == twins
     assert len(made) == 1
     assert replace(InferOptions(), doubles=True).threshold == 0.2
+
+
+class Found(torch.nn.Module):
+    """A detector that finds what it was told to: corners, labels and scores."""
+
+    def __init__(self, boxes, labels, scores):
+        super().__init__()
+        self.answer = {"boxes": torch.tensor(boxes), "labels": torch.tensor(labels), "scores": torch.tensor(scores)}
+        self.seen = None
+
+    def forward(self, images):
+        self.seen = images[0]
+        return [self.answer]
+
+
+def test_a_detectors_corners_become_boxes_of_its_sure_persons():
+    corners = [
+        [1.0, 2.0, 11.0, 32.0],
+        [5.0, 5.0, 9.0, 8.0],
+        [0.0, 0.0, 4.0, 4.0],
+        [3.0, 3.0, 3.0, 9.0],
+        [1.0, 1.0, 8.0, 9.0],
+    ]
+    model = Found(corners, [1, 1, 2, 1, 1], [0.9, 0.5, 0.9, 0.9, 0.25])
+    image = np.zeros((40, 30, 3), np.uint8)
+    image[3, 4] = (255, 51, 0)
+    boxes, scores = PersonDetector(model, torch.device("cpu"), 0.5)(image)
+    assert boxes.tolist() == [[1, 2, 10, 30], [5, 5, 4, 3]]
+    assert scores.tolist() == pytest.approx([0.9, 0.5])
+    # Channels first, RGB, 0 to 1.
+    assert model.seen.shape == (3, 40, 30)
+    assert model.seen[:, 3, 4].tolist() == pytest.approx([1, 0.2, 0])
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_of_frames_that_nobody_takes_the_newest_wait(most):
+    made = threading.Event()
+
+    def frames():
+        yield from range(10)
+        made.set()
+
+    ahead = Prefetcher(frames(), most, newest=True)
+    assert made.wait(10)
+    assert list(ahead) == list(range(10 - most, 10))
+    ahead.join()
+    assert list(Prefetcher((n for n in range(5)), most)) == list(range(5))
