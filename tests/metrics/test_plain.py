@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from psa_pose.geometry import pairwise_iou
-from psa_pose.metrics.coco_ap import STATS, Predictions, match_results, to_results
+from psa_pose.metrics.coco_ap import STATS, Predictions, keypoint_ap, match_results, to_results
 from psa_pose.metrics.comparison import compare
 from psa_pose.metrics.diagnosis import LOOSE_OKS, _neighbours, keypoint_rows, locate, subset_ap
 from psa_pose.metrics.error_types import error_types
@@ -14,6 +14,7 @@ from psa_pose.metrics.matching import read_pairs
 from psa_pose.metrics.oks import instance_scores, oks_nms, pairwise_oks
 from psa_pose.metrics.pck import pckh_stats
 from psa_pose.metrics.protocol import guess_protocol
+from psa_pose.metrics.pycocotools_check import pycocotools_ap
 from psa_pose.metrics.significance import bootstrap, differences, intervals
 from psa_pose.skeleton import COCO, MPII
 from tests.metrics.cases import adversarial_case, scene
@@ -365,3 +366,16 @@ def test_figures_look_like_a_protocol_by_both_of_their_distances(gap, sizes, loo
     stats = {"AP": 0.7, "AR": 0.7 + gap / 100, "APM": 0.6, "APL": 0.6 + sizes / 100}
     assert guess_protocol(stats) == looks
     assert guess_protocol(stats | {"APM": -1.0}) is None
+
+
+@pytest.mark.parametrize("level", [0.5, 0.75])
+def test_an_oks_exactly_at_a_threshold_is_a_match(level):
+    sigmas, near = np.full(17, 0.5), -2 / np.log(level)
+    joints = np.arange(34.0).reshape(17, 2) * 1000
+    areas = near + np.arange(-200, 200) * np.spacing(near)
+    exact = next(area for area in areas if np.exp(-(4 / 1.0 / (area + np.spacing(1)) / 2)) == level)
+    truth, results = scene([(1, joints, exact)], [(1, joints + np.array([2.0, 0.0]), 0.9)])
+    stats = keypoint_ap(truth, results, sigmas)
+    assert stats == pycocotools_ap(truth, results, sigmas)
+    assert stats["AR50" if level == 0.5 else "AR75"] == 1
+    assert stats["AR"] == pytest.approx(round((level - 0.5) / 0.05 + 1) / 10)
