@@ -304,4 +304,28 @@ MPII = make_skeleton(
     "mpii",
 )
 
-SKELETONS = {skeleton.name: skeleton for skeleton in (COCO, MPII)}
+# In the order of the joints in joints.mat, left and right as of the person. Neck and head top have no published sigmas.
+LSP = make_skeleton(
+    {
+        "name": "lsp",
+        "names": [
+            *("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle"),
+            *("right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist"),
+            *("neck", "head_top"),
+        ],
+        "limbs": [
+            *(("right_ankle", "right_knee"), ("right_knee", "right_hip"), ("right_hip", "left_hip")),
+            *(("left_ankle", "left_knee"), ("left_knee", "left_hip")),
+            *(("right_wrist", "right_elbow"), ("right_elbow", "right_shoulder"), ("right_shoulder", "neck")),
+            *(("left_wrist", "left_elbow"), ("left_elbow", "left_shoulder"), ("left_shoulder", "neck")),
+            *(("right_shoulder", "right_hip"), ("left_shoulder", "left_hip"), ("neck", "head_top")),
+        ],
+        "upper_body": [
+            *("right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist"),
+            *("neck", "head_top"),
+        ],
+    },
+    "lsp",
+)
+
+SKELETONS = {skeleton.name: skeleton for skeleton in (COCO, MPII, LSP)}

@@ -23,6 +23,7 @@ SMALL = f"{INPUT} {ONCE}"
 # Configs of configs/coco start from ImageNet weights.
 COCO = f"{SMALL} MODEL.PRETRAINED ''"
 RESNET = f"{COCO} MODEL.DEPTH 18"
+LSP = "DATASET.TRAIN_RANGE [1,10] DATASET.TEST_RANGE [11,13]"
 
 QUICKSTART, HRNET = "configs/synthetic/quickstart.yaml", "configs/coco/hrnet/hrnet_w32_256x192.yaml"
 TINY, TINY_HRNET = "output/quickstart/best.pt", "output/hrnet_w32_256x192/best.pt"
@@ -119,6 +120,10 @@ SMOKE = {
         add=f"{COCO} --no-report"
     ),
     "python tools/check_dataset.py --cfg configs/coco/hrnet/hrnet_w32_256x192.yaml": Smoke(),
+    "python tools/check_dataset.py --cfg configs/lsp/lsp_simple_baseline_r18_128x96.yaml": Smoke(add=LSP),
+    "python tools/train.py --cfg configs/lsp/lsp_simple_baseline_r18_128x96.yaml": Smoke(
+        add=f"{SMALL} {LSP} OUTPUT_DIR output/lsp"
+    ),
     "python tools/test.py --cfg C --checkpoint F --baselines": Smoke(
         {"C": QUICKSTART, "F": TINY}, f"{SMALL} OUTPUT_DIR output/baselines --no-report"
     ),

@@ -16,6 +16,7 @@ from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.config import load_config
 from psa_pose.models import build_model
 from tests.commands import run_here
+from tests.data.made_lsp import make_lsp
 from tests.readme_commands import COCO, HRNET, QUICKSTART, SMALL, TINY, TINY_HRNET
 from tests.scripts.mirror import make_mirror
 
@@ -35,6 +36,7 @@ def make_workspace(people: Path, root: Path) -> Path:
                     "--split", "0.2", folder=root)  # fmt: skip
     assert done.returncode == 0, done.stderr
     make_coco(people, root / "data/coco")
+    make_lsp(people, root / "data/lspet")
     make_mirror(people, root / "mirror")
     for config, words, path in ((QUICKSTART, SMALL, TINY), (HRNET, COCO, TINY_HRNET)):
         cfg = load_config(REPOSITORY / config, overrides(words))

@@ -28,7 +28,7 @@ PAGES = [
     *sorted(page for room in ("configs", "data", "psa_pose") for page in REPOSITORY.glob(f"{room}/**/README.md")),
 ]
 # Where downloads and runs go: these need not be there.
-WRITTEN = ("data/coco", "data/pretrained", "data/mpii", "data/synthetic", "output/")
+WRITTEN = ("data/coco", "data/pretrained", "data/mpii", "data/lspet", "data/synthetic", "output/")
 LAUNCHERS = ("python", "bash", "torchrun", "sbatch", "psa-pose")
 # A script of ours by its path, or a command by its name with a word of its own: `psa-pose train` alone is a mention.
 OURS = r"\b(tools|scripts)/\w+\.(py|sh)\b|psa(-|_)pose [a-z][a-z-]* +\S"

@@ -98,7 +98,7 @@ def _check_pose(config: CfgNode) -> None:
     _check_sizes(config)
     _check_pretrained(config)
     _check_codec(config)
-    _check_mpii(config)
+    _check_format(config)
     if config.TEST.BOXES == "detector" and not config.DATASET.TEST_DETECTIONS:
         raise ConfigError("TEST.BOXES is 'detector' but DATASET.TEST_DETECTIONS is empty; give it the detection file")
 
@@ -198,19 +198,32 @@ def _check_attention(config: CfgNode) -> None:
         )
 
 
-def _check_mpii(config: CfgNode) -> None:
-    data, mpii = config.DATASET, config.DATASET.FORMAT == "mpii"
-    if mpii and data.SKELETON != "mpii":
-        raise ConfigError(f"DATASET.SKELETON is {data.SKELETON!r} but DATASET.FORMAT is 'mpii'; write 'mpii' for both")
-    if mpii and data.TEST_DETECTIONS:
+def _check_format(config: CfgNode) -> None:
+    data, form = config.DATASET, config.DATASET.FORMAT
+    if form != "coco" and form != data.SKELETON:
         raise ConfigError(
-            "DATASET.TEST_DETECTIONS is set but DATASET.FORMAT 'mpii' has no detector's boxes; leave it at ''"
+            f"DATASET.SKELETON is {data.SKELETON!r} but DATASET.FORMAT is {form!r}; write {form!r} for both"
         )
-    if mpii != bool(data.TEST_HEADS):
+    if form != "coco" and data.TEST_DETECTIONS:
         raise ConfigError(
-            f"DATASET.TEST_HEADS is {data.TEST_HEADS!r} but DATASET.FORMAT is {data.FORMAT!r}; PCKh of 'mpii' needs "
-            "gt_valid.mat, and 'coco' has no head boxes: leave it at ''"
+            f"DATASET.TEST_DETECTIONS is set but DATASET.FORMAT {form!r} has no detector's boxes; leave it at ''"
         )
+    if (form == "mpii") != bool(data.TEST_HEADS):
+        raise ConfigError(
+            f"DATASET.TEST_HEADS is {data.TEST_HEADS!r} but DATASET.FORMAT is {form!r}; PCKh of 'mpii' needs "
+            "gt_valid.mat, and no other form has head boxes: leave it at ''"
+        )
+    for key in ("TRAIN_RANGE", "TEST_RANGE"):
+        _check_range(f"DATASET.{key}", data[key], form)
+
+
+def _check_range(key: str, chosen: tuple[int, ...], form: str) -> None:
+    if chosen == (0, 0):
+        return
+    if len(chosen) != 2 or not 1 <= chosen[0] <= chosen[1]:
+        raise ConfigError(f"{key} is {list(chosen)}; give the first and the last image, from 1, or [0, 0] for all")
+    if form == "mpii":
+        raise ConfigError(f"{key} is set but the files of DATASET.FORMAT 'mpii' are splits; leave it at [0, 0]")
 
 
 def _check_codec(config: CfgNode) -> None:

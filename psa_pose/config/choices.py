@@ -17,8 +17,8 @@ CODECS = ("standard", "dark", "udp_gaussian", "udp_offset")
 PRECISIONS = ("fp32", "bf16", "fp16")
 BOXES = ("ground_truth", "detector")
 # DATASET.SKELETON may also be the path of a YAML file.
-SKELETONS = ("coco", "mpii", "annotations")
-POSE_FORMATS = ("coco", "mpii")
+SKELETONS = ("coco", "mpii", "lsp", "annotations")
+POSE_FORMATS = ("coco", "mpii", "lsp")
 SEGMENTATION_FORMATS = ("voc", "cityscapes", "cityscapes_list", "folder", "synthetic")
 # DATASET.CLASSES may also be the path of a YAML file.
 CLASS_LISTS = ("voc", "cityscapes", "synthetic")

@@ -27,20 +27,25 @@ def default_config() -> Node:
     c.DATASET.TRAIN_ANNOTATIONS = "annotations/person_keypoints_train2017.json"
     # Folder of their images.
     c.DATASET.TRAIN_IMAGES = "train2017"
+    # First and last image to train on, counted from 1 in the order of TRAIN_ANNOTATIONS; (0, 0) takes all.
+    c.DATASET.TRAIN_RANGE = (0, 0)
     # COCO keypoint annotations to evaluate on.
     c.DATASET.TEST_ANNOTATIONS = "annotations/person_keypoints_val2017.json"
     # Folder of their images; its last part is the name of the split in tables and files.
     c.DATASET.TEST_IMAGES = "val2017"
+    # First and last image to evaluate on, as TRAIN_RANGE; they follow the split's name in tables and files.
+    c.DATASET.TEST_RANGE = (0, 0)
     # Person boxes of a detector on the images to evaluate on (COCO result format); "" when there are none.
     c.DATASET.TEST_DETECTIONS = ""
-    # Form of the annotation files: "coco", or "mpii": the JSON lists of HRNet's code, scored by PCKh.
+    # Form of the annotation files: "coco"; "mpii": the JSON lists of HRNet's code, scored by PCKh; or "lsp": joints.mat
+    # of Leeds Sports Pose or its extended set, scored by PCK@0.2 beside AP.
     # segmentation: "voc" (VOCdevkit/VOC2012), "cityscapes" (its folders), "cityscapes_list" (a list of HRNet's form),
     # "folder" (images, and index PNGs of the same names), or "synthetic", which is drawn where it is not there.
     c.DATASET.FORMAT = "coco"
     # mpii: gt_valid.mat, with the head boxes of TEST_ANNOTATIONS' persons; "" otherwise.
     c.DATASET.TEST_HEADS = ""
-    # The keypoints: "coco", "mpii", "annotations" (names and limbs from the categories of TEST_ANNOTATIONS, sigmas by
-    # default), or the path of a YAML file that names them; psa_pose/data/README.md says what is in it.
+    # The keypoints: "coco", "mpii", "lsp", "annotations" (names and limbs from the categories of TEST_ANNOTATIONS,
+    # sigmas by default), or the path of a YAML file that names them; psa_pose/data/README.md says what is in it.
     c.DATASET.SKELETON = "coco"
     # Name or id of the persons' category; "" takes the one that has keypoints, whatever its id.
     c.DATASET.CATEGORY = ""

@@ -21,10 +21,12 @@ from psa_pose.data.coco import (
     labels_of,
     read_annotations,
     read_image_info,
+    select_images,
 )
 from psa_pose.data.dataset import CropDataset
 from psa_pose.data.detections import detected_persons
 from psa_pose.data.findings import tell
+from psa_pose.data.lsp import read_lsp
 from psa_pose.data.mpii import HeadTruth, read_head_truth, read_mpii
 from psa_pose.errors import DataError
 from psa_pose.geometry import Grid
@@ -55,7 +57,7 @@ def build_train_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, info: Info) ->
         _, persons, problems = read_mpii(source, skeleton)
         tell(check_crops(persons, cfg.INPUT.PADDING), source, "annotation file", info)
     else:
-        annotations, labels = _read_labels(cfg, source, skeleton, info)
+        annotations, labels = _read_labels(cfg, "TRAIN", skeleton, info)
         persons, problems = ground_truth_persons(annotations, skeleton, labels)
     augmentation = Augmentation(
         scale=cfg.AUGMENT.SCALE,
@@ -73,7 +75,7 @@ def build_test_sets(cfg: CfgNode, skeleton: Skeleton, grid: Grid, info: Info, bo
     """The test persons, once per box protocol that `boxes` ("ground_truth", "detector", "auto": both) asks for."""
     if cfg.DATASET.FORMAT == "mpii":
         return [_build_mpii_test_set(cfg, skeleton, grid, info)]
-    annotations, labels = _read_labels(cfg, _path(cfg, cfg.DATASET.TEST_ANNOTATIONS), skeleton, info)
+    annotations, labels = _read_labels(cfg, "TEST", skeleton, info)
     if any(person["id"] == 0 for person in annotations.content["annotations"]):
         raise DataError(
             f"annotation file {annotations.path}: an annotation has id 0, which COCO's evaluation takes for no match; "
@@ -93,13 +95,29 @@ def build_test_sets(cfg: CfgNode, skeleton: Skeleton, grid: Grid, info: Info, bo
         else:
             continue
         dataset = _dataset(cfg, persons, problems, images, source, skeleton, grid, info)
-        sets.append(TestSet(protocol, Path(cfg.DATASET.TEST_IMAGES).name, annotations, dataset, detector_recall=recall))
+        sets.append(TestSet(protocol, split_name(cfg), annotations, dataset, detector_recall=recall))
     return sets
 
 
-def _read_labels(cfg: CfgNode, source: Path, skeleton: Skeleton, info: Info) -> tuple[Annotations, Labels]:
-    """An annotation file whose facts agree with each other: the warnings are said, an error is raised."""
-    annotations = read_annotations(source, skeleton, cfg.DATASET.CATEGORY)
+def read_split(cfg: CfgNode, split: str, skeleton: Skeleton) -> Annotations:
+    """The annotations of a split, "TRAIN" or "TEST", of FORMAT coco or lsp, on the images of its range."""
+    data = cfg.DATASET
+    path, (first, last) = _path(cfg, data[f"{split}_ANNOTATIONS"]), data[f"{split}_RANGE"]
+    if data.FORMAT == "lsp":
+        return read_lsp(path, _path(cfg, data[f"{split}_IMAGES"]), first, last)
+    return select_images(read_annotations(path, skeleton, data.CATEGORY), first, last)
+
+
+def split_name(cfg: CfgNode) -> str:
+    """What tables and files call the test images: their folder, and the range where there is one."""
+    name, (first, last) = Path(cfg.DATASET.TEST_IMAGES).name, cfg.DATASET.TEST_RANGE
+    return f"{name}_{first}-{last}" if last else name
+
+
+def _read_labels(cfg: CfgNode, split: str, skeleton: Skeleton, info: Info) -> tuple[Annotations, Labels]:
+    """The annotations of a split, whose facts agree with each other: warnings are said, an error is raised."""
+    annotations = read_split(cfg, split, skeleton)
+    source = annotations.path
     if annotations.other_categories:
         info(
             f"{source}: {annotations.other_categories:,} annotations are of other categories than the persons' "

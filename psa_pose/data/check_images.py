@@ -38,7 +38,9 @@ def look_at_images(paths: Sequence[Path], sizes: np.ndarray, exif: str) -> Looke
     exif: DATASET.EXIF. Where "auto" finds pictures on their side that are labelled upright, those whose size says
     nothing (upside down, mirrored, square) are read upright too.
     """
-    seen = [(path, (size[0], size[1]), _header(path)) for path, size in zip(paths, sizes.tolist(), strict=True)]
+    seen = [
+        (path, (size[0], size[1]), read_image_header(path)) for path, size in zip(paths, sizes.tolist(), strict=True)
+    ]
     found = [(path, size, header) for path, size, header in seen if header is not None]
 
     def applied(header: Header, size: Size, how: str) -> int:
@@ -56,7 +58,8 @@ def look_at_images(paths: Sequence[Path], sizes: np.ndarray, exif: str) -> Looke
     return Looked(len(found), exif, turned, unsure if exif == "auto" else [], [p for p in problems if p])
 
 
-def _header(path: Path) -> Header | None:
+def read_image_header(path: Path) -> Header | None:
+    """The header of a picture; None for a missing file or one of another format."""
     try:
         with open(path, "rb") as file:
             data = file.read(START)

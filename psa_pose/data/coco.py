@@ -57,12 +57,14 @@ class Annotations:
 
     category: id of the persons. All annotations in the content are of it, and each states category_id and iscrowd.
     other_categories: how many annotations of other categories the file has.
+    in_file: whether the content is that of the whole file, which is in COCO's form.
     """
 
     path: Path
     content: dict[str, Any]
     category: int = PERSON_CATEGORY
     other_categories: int = 0
+    in_file: bool = True
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,31 @@ def read_annotations(path: Path, skeleton: Skeleton, category: str = "") -> Anno
     check_annotations(persons, {image["id"] for image in content["images"]}, path, skeleton)
     others = len(content["annotations"]) - len(persons)
     return Annotations(path, {**content, "annotations": persons}, person, others)
+
+
+def select_images(annotations: Annotations, first: int, last: int) -> Annotations:
+    """The images from `first` to `last`, counted from 1 in the order of the file, with their persons.
+
+    0, 0 takes all. Raises DataError where the file lists fewer.
+    """
+    if not last:
+        return annotations
+    images = annotations.content["images"]
+    check_range(annotations.path, first, last, len(images))
+    chosen = images[first - 1 : last]
+    ids = {image["id"] for image in chosen}
+    rows = [a for a in annotations.content["annotations"] if a["image_id"] in ids]
+    content = {**annotations.content, "images": chosen, "annotations": rows}
+    return replace(annotations, content=content, in_file=False)
+
+
+def check_range(path: Path, first: int, last: int, images: int) -> None:
+    """Raise DataError where a file has no image number `last`."""
+    if last > images:
+        raise DataError(
+            f"annotation file {path} lists {images:,} images, not {last:,}: images {first} to {last} are wanted; check "
+            "DATASET.TRAIN_RANGE and DATASET.TEST_RANGE"
+        )
 
 
 def read_image_info(path: Path) -> Annotations:

@@ -45,6 +45,9 @@ def detected_persons(
             f"detection file {path}: all {len(persons_only):,} boxes score below TEST.BOX_SCORE, {least_score:g}; "
             "lower it, or write scores from 0 to 1"
         )
+    if not annotations.in_file:
+        # A range of the images is tested, and the file may be of all.
+        chosen = [d for d in chosen if d["image_id"] in row_of]
     strangers = sorted({d["image_id"] for d in chosen} - row_of.keys())
     if strangers:
         raise DataError(

@@ -15,6 +15,7 @@ import numpy as np
 
 from psa_pose.data.coco import Annotations, Persons
 from psa_pose.data.coco_form import is_number
+from psa_pose.data.mat import read_mat
 from psa_pose.errors import DataError
 from psa_pose.files import read_json
 from psa_pose.skeleton import Skeleton
@@ -103,16 +104,7 @@ def _numbers(value: Any, count: int) -> bool:
 
 def read_head_truth(path: Path, skeleton: Skeleton) -> HeadTruth:
     """Joints and head sizes of MPII's gt_valid.mat, whose persons are those of valid.json. Raises DataError."""
-    # Slow to import, and only needed here.
-    from scipy.io import loadmat
-
-    try:
-        content = loadmat(path)
-    except OSError as error:
-        raise DataError(f"MPII truth {path} cannot be read: {error.strerror}; check DATASET.TEST_HEADS") from None
-    except Exception as error:  # SciPy's reader lets all kinds through for a damaged file.
-        reason = " ".join(str(error).split())[:120]
-        raise DataError(f"MPII truth {path} is no usable .mat file ({reason}); fetch it again") from None
+    content = read_mat(path, "MPII truth", "DATASET.TEST_HEADS")
     K = skeleton.num_joints
     wanted = {"pos_gt_src": (K, 2), "jnt_missing": (K,), "headboxes_src": (2, 2)}
     arrays = {key: np.asarray(content.get(key)) for key in wanted}

@@ -8,9 +8,12 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from psa_pose.config.skeleton import build_skeleton
+from psa_pose.data.build import read_split
 from psa_pose.data.check_labels import check_crops
+from psa_pose.data.coco import Annotations
 from psa_pose.data.findings import Finding
 from psa_pose.data.mpii import read_head_truth, read_mpii
+from psa_pose.dataset_tools.check_facts import facts_of
 from psa_pose.dataset_tools.check_files import check_annotation_file, check_detection_file
 from psa_pose.skeleton import Skeleton
 
@@ -26,11 +29,12 @@ def run_check(cfg: CfgNode, info: Callable[[str], None] = print) -> int:
 def checked_files(cfg: CfgNode, train: bool = True) -> Iterator[tuple[Path, list[Finding], list[str]]]:
     """Each file of a config, what is found in it, and lines that count; train: also those that are trained on."""
     root, data, skeleton = Path(cfg.DATASET.ROOT).expanduser(), cfg.DATASET, build_skeleton(cfg)
-    splits = [(data.TRAIN_ANNOTATIONS, data.TRAIN_IMAGES)] if train else []
-    for persons, images in [*splits, (data.TEST_ANNOTATIONS, data.TEST_IMAGES)]:
-        path, folder = root / persons, root / images
+    for split in ("TRAIN", "TEST") if train else ("TEST",):
+        path, folder = root / data[f"{split}_ANNOTATIONS"], root / data[f"{split}_IMAGES"]
         if data.FORMAT == "mpii":
             yield path, *_check_mpii_file(path, folder, skeleton, cfg.INPUT.PADDING)
+        elif data.FORMAT == "lsp":
+            yield path, *_check_lsp_file(read_split(cfg, split, skeleton), folder, skeleton, data.EXIF)
         else:
             yield path, *check_annotation_file(path, folder, skeleton, data.CATEGORY, data.EXIF)
     if data.TEST_HEADS:
@@ -39,6 +43,19 @@ def checked_files(cfg: CfgNode, train: bool = True) -> Iterator[tuple[Path, list
     if data.TEST_DETECTIONS:
         path = root / data.TEST_DETECTIONS
         yield path, *check_detection_file(path, root / data.TEST_ANNOTATIONS, skeleton, data.CATEGORY)
+
+
+def _check_lsp_file(
+    annotations: Annotations, images: Path, skeleton: Skeleton, exif: str
+) -> tuple[list[Finding], list[str]]:
+    findings, counts = facts_of(annotations, images, skeleton, exif)
+    names = [image["file_name"] for image in annotations.content["images"]]
+    missing = [Finding("error", f"image {images / n} is missing") for n in names if not (images / n).is_file()]
+    labelled = [person["num_keypoints"] for person in annotations.content["annotations"]]
+    text = (
+        f"{len(labelled):,} persons, {labelled.count(0):,} of them without a labelled joint, {sum(labelled):,} joints"
+    )
+    return missing + findings, [f"images {names[0]} to {names[-1]}: {text}", *counts]
 
 
 def _check_mpii_file(path: Path, images: Path, skeleton: Skeleton, padding: float) -> tuple[list[Finding], list[str]]:

@@ -21,7 +21,13 @@ def annotation_facts(
     """Findings in an annotation file that a run could read, and lines that count. images: their folder, None: not
     looked at. Raises DataError where it could not be read.
     """
-    annotations = read_annotations(path, skeleton, category)
+    return facts_of(read_annotations(path, skeleton, category), images, skeleton, exif)
+
+
+def facts_of(
+    annotations: Annotations, images: Path | None, skeleton: Skeleton, exif: str
+) -> tuple[list[Finding], list[str]]:
+    """The same of annotations that are read."""
     findings, counts = check_labels(labels_of(annotations, skeleton)), []
     if annotations.other_categories:
         counts.append(f"{annotations.other_categories:,} annotations of other categories than {annotations.category}")

@@ -14,12 +14,14 @@ from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.batch import collate
 from psa_pose.errors import DataError
 from psa_pose.evaluation.examples import Example
+from psa_pose.evaluation.pck import compare_pck
 from psa_pose.evaluation.pictures import PictureSource
 from psa_pose.evaluation.result import Evaluation, format_table
 from psa_pose.evaluation.result_files import ResultFile, read_result_file
 from psa_pose.files import atomic_write, write_json
 from psa_pose.metrics.comparison import Comparison, compare
 from psa_pose.metrics.protocol import BOXES, mixed_protocols
+from psa_pose.metrics.torso_pck import PCK
 from psa_pose.tables import format_columns
 from psa_pose.visualization.draw import ring_joints
 from psa_pose.visualization.evaluation_page import ComparisonReport, render_comparison
@@ -58,6 +60,8 @@ def run_compare(
         np.array(skeleton.sigmas),
         resamples,
     )
+    if all(scored.evaluation and PCK in scored.evaluation.stats for scored in pair):
+        answer = compare_pck(answer, skeleton, resamples)
     rows = [described(scored, stats) for scored, stats in zip(pair, answer.stats, strict=True)]
     for number, scored in enumerate(pair, start=1):
         info(f"{'first' if number == 1 else 'second'}: {scored.path}")

@@ -17,6 +17,7 @@ from psa_pose.data.device_decode import batch_maker, decode_on_device
 from psa_pose.data.loader import OrderedBatches, make_loader
 from psa_pose.device import choose_device
 from psa_pose.distributed import progress_bar
+from psa_pose.evaluation.pck import add_pck
 from psa_pose.evaluation.pictures import PICTURED, picture_crops
 from psa_pose.evaluation.result import Evaluation
 from psa_pose.evaluation.result_files import write_result_file
@@ -48,7 +49,7 @@ class EvalResult:
 
     @property
     def score(self) -> float:
-        """AP or PCKh, 0 to 1."""
+        """AP, PCKh or PCK@0.2, 0 to 1."""
         return self.evaluation.score
 
     @property
@@ -66,7 +67,7 @@ class EvalResult:
 
     def write(self, folder: Path) -> Path:
         """Write the result file, the evaluation file and the picture; the result file's path."""
-        path = write_result_file(folder, self.evaluation, self.results, self.test_set.annotations.path, self.skeleton)
+        path = write_result_file(folder, self.evaluation, self.results, self.test_set.annotations, self.skeleton)
         if self.picture is not None:
             name = f"predictions_{self.evaluation.split}_{self.evaluation.protocol}.png"
             write_picture(folder / name, self.picture)
@@ -82,12 +83,12 @@ def evaluate(
     info: Info,
     stop: Callable[[], None] = lambda: None,
 ) -> EvalResult:
-    """Predict every person of a test set once, whatever the number of processes, scored as COCO or MPII does.
+    """Predict every person of a test set once, whatever the number of processes, scored as COCO, MPII or LSP is.
 
     stop: called before every batch; what it raises ends the evaluation.
     """
     predictions, crops = predict_persons(cfg, test_set, predictor, skeleton, info, stop)
-    scored = None if predictions is None else _score(cfg, test_set, skeleton, predictions, flip)
+    scored = None if predictions is None else _score(cfg, test_set, skeleton, predictions, flip, info)
     evaluation, results = distributed.broadcast(scored)
     return EvalResult(evaluation, results, test_set, skeleton, crops, cfg.TEST.KEYPOINT_SCORE)
 
@@ -145,13 +146,15 @@ def _together(test_set: TestSet, skeleton: Skeleton, parts: list[tuple]) -> Pred
 
 
 def _score(
-    cfg: CfgNode, test_set: TestSet, skeleton: Skeleton, predictions: Predictions, flip: bool
+    cfg: CfgNode, test_set: TestSet, skeleton: Skeleton, predictions: Predictions, flip: bool, info: Info
 ) -> tuple[Evaluation, list[dict[str, Any]]]:
     if test_set.heads is None:
         sigmas = np.array(skeleton.sigmas)
         category = test_set.annotations.category
         results = to_results(predictions, sigmas, cfg.TEST.KEYPOINT_SCORE, cfg.TEST.OKS_NMS, category)
         stats = keypoint_ap(test_set.annotations.content, results, sigmas)
+        if cfg.DATASET.FORMAT == "lsp":
+            stats = add_pck(stats, test_set.annotations.content, results, skeleton, info)
     else:
         results = mpii_results(predictions)
         rows, truth = np.array([entry["person"] for entry in results], int) - 1, test_set.heads

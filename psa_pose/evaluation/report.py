@@ -22,6 +22,7 @@ from psa_pose.metrics.error_types import error_types
 from psa_pose.metrics.matching import match, read_pairs
 from psa_pose.metrics.persons import Predicted
 from psa_pose.metrics.significance import bootstrap, intervals
+from psa_pose.metrics.torso_pck import PCK, joint_errors
 from psa_pose.predict import Predictor
 from psa_pose.skeleton import Skeleton
 from psa_pose.visualization.draw import overlay_heatmap
@@ -58,6 +59,7 @@ def write_report(
         keypoints=keypoint_rows(located, skeleton.names),
         kinds=subset_ap(pairs),
         taxonomy=taxonomy,
+        pck=joint_errors(pairs.truth, pairs.predicted, skeleton) if PCK in evaluation.stats else None,
         figures={heading: _figures(source, rows, pairs.predicted, predictor) for heading, rows in examples.items()},
         pictures_show=f"Pictures, from left to right: annotated joints, found joints{maps}. The person's left is "
         "orange, the right blue.",

@@ -9,6 +9,7 @@ from typing import Any
 from psa_pose.metrics.coco_ap import STATS
 from psa_pose.metrics.pck import PCKH, PCKH_COLUMNS
 from psa_pose.metrics.protocol import BOXES
+from psa_pose.metrics.torso_pck import PCK, PCK_COLUMNS
 from psa_pose.tables import format_columns
 
 # Boxes that are tested on val2017.
@@ -32,13 +33,13 @@ _FLIP = {True: "yes", False: "no", None: "not stated"}
 
 @dataclass(frozen=True)
 class Evaluation:
-    """COCO's statistics, or MPII's, with the protocol that they hold for.
+    """The statistics of a data set, with the protocol that they hold for.
 
     protocol: a key of BOXES; "unknown" where a result file does not say.
     split: such as val2017.
     flip: whether the flip test was used; None where a result file does not say.
     persons, images: how many were tested.
-    stats: STATS, or PCKH_COLUMNS and joints -> 0 to 1, -1 where undefined.
+    stats: COCO's STATS; MPII's PCKH_COLUMNS and joints; or LSP's STATS, PCK_COLUMNS and joints: 0 to 1, -1 undefined.
     box_recall: share of the annotated persons that a detector's boxes find at IoU 0.5; None where that is not known.
     """
 
@@ -52,8 +53,8 @@ class Evaluation:
 
     @property
     def score(self) -> float:
-        """What the best checkpoint is chosen by: AP, or PCKh."""
-        return self.stats[PCKH if PCKH in self.stats else "AP"]
+        """What the best checkpoint is chosen by: PCKh of MPII, PCK@0.2 of LSP, AP otherwise."""
+        return self.stats[next((name for name in (PCKH, PCK) if name in self.stats), "AP")]
 
     def describe(self) -> str:
         """The protocol in words."""
@@ -71,7 +72,11 @@ def format_table(evaluations: Sequence[Evaluation], names: Sequence[str] | None 
     names: of the rows, in a first column. A detector's row says how many of the annotated persons its boxes find: no AP
     can be above what that allows.
     """
-    columns = PCKH_COLUMNS if any(PCKH in e.stats for e in evaluations) else STATS[:6]
+    columns: Sequence[str] = STATS[:6]
+    if any(PCKH in e.stats for e in evaluations):
+        columns = PCKH_COLUMNS
+    elif all(PCK in e.stats for e in evaluations):
+        columns = ("AP", *PCK_COLUMNS)
     header = ["boxes", "split", "flip", "persons", *columns]
     rows = [
         [BOXES[e.protocol], e.split, _FLIP[e.flip], f"{e.persons:,}", *_percents(e.stats, columns)] for e in evaluations

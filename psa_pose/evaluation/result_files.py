@@ -13,7 +13,7 @@ from psa_pose.files import read_json, write_json
 from psa_pose.metrics.protocol import BOXES
 from psa_pose.skeleton import COCO, Skeleton, make_skeleton
 
-RESULTS, EVALUATION = "_results.json", "_evaluation.json"
+RESULTS, EVALUATION, ANNOTATIONS = "_results.json", "_evaluation.json", "_annotations.json"
 
 
 @dataclass(frozen=True)
@@ -28,21 +28,27 @@ class ResultFile:
 
 
 def write_result_file(
-    folder: Path, evaluation: Evaluation, results: list[dict[str, Any]], annotations: Path, skeleton: Skeleton
+    folder: Path, evaluation: Evaluation, results: list[dict[str, Any]], annotations: Annotations, skeleton: Skeleton
 ) -> Path:
     """Write keypoints_<split>_<protocol>_results.json and ..._evaluation.json: the statistics, their protocol, the
     annotation file and the skeleton, which `read_scored` reads. The answer is the path of the result list.
+
+    Annotations that are no whole file in COCO's form are written as ..._annotations.json.
     """
-    path = folder / f"keypoints_{evaluation.split}_{evaluation.protocol}{RESULTS}"
+    path, truth = folder / f"keypoints_{evaluation.split}_{evaluation.protocol}{RESULTS}", annotations.path
     write_json(path, results)
+    if not annotations.in_file:
+        truth = path.with_name(path.name.removesuffix(RESULTS) + ANNOTATIONS)
+        write_json(truth, annotations.content)
     write_json(
-        _sidecar(path),
-        {**evaluation.as_dict(), "annotations": str(annotations.resolve()), "skeleton": skeleton.as_dict()},
+        _sidecar(path), {**evaluation.as_dict(), "annotations": str(truth.resolve()), "skeleton": skeleton.as_dict()}
     )
     return path
 
 
-def read_result_file(path: Path, annotations: Path | None = None, skeleton: Skeleton | None = None) -> ResultFile:
+def read_result_file(
+    path: Path, annotations: Path | Annotations | None = None, skeleton: Skeleton | None = None
+) -> ResultFile:
     """Read a result list; annotations, skeleton: what to score it on, by default what is stated beside the list.
 
     Where nothing states a skeleton it is COCO's.
@@ -58,7 +64,8 @@ def read_result_file(path: Path, annotations: Path | None = None, skeleton: Skel
     if annotations is None:
         raise DataError(f"no file beside {path} says on which annotations it was scored; give them with --annotations")
     skeleton = skeleton or COCO
-    return ResultFile(path, results, read_annotations(annotations, skeleton), skeleton, evaluation)
+    truth = read_annotations(annotations, skeleton) if isinstance(annotations, Path) else annotations
+    return ResultFile(path, results, truth, skeleton, evaluation)
 
 
 def _sidecar(path: Path) -> Path:

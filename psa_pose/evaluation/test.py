@@ -13,9 +13,11 @@ from psa_pose import distributed
 from psa_pose.checkpoints import load_checkpoint, load_weights
 from psa_pose.codecs import build_codec
 from psa_pose.config.skeleton import build_skeleton
+from psa_pose.data.build import read_split
 from psa_pose.device import check_device
 from psa_pose.errors import ConfigError
 from psa_pose.evaluation.compare import described
+from psa_pose.evaluation.pck import add_pck
 from psa_pose.evaluation.report import write_report
 from psa_pose.evaluation.result import Evaluation, format_table, published_rows
 from psa_pose.evaluation.result_files import RESULTS, read_result_file
@@ -80,15 +82,17 @@ def run_results(cfg: CfgNode, path: Path, report: bool = False, baselines: bool 
 
     Protocol, flip and persons are those of the evaluation file beside it; without one they are "not stated".
     """
-    annotations, skeleton = Path(cfg.DATASET.ROOT).expanduser() / cfg.DATASET.TEST_ANNOTATIONS, build_skeleton(cfg)
+    skeleton = build_skeleton(cfg)
     if baselines:
         check_coco(skeleton, "the table of published results (--baselines)")
-    if cfg.DATASET.FORMAT != "coco":
+    if cfg.DATASET.FORMAT == "mpii":
         raise ConfigError(
             "--results scores a COCO keypoint result file, not with DATASET.FORMAT 'mpii'; give --checkpoint"
         )
-    scored = read_result_file(path, annotations, skeleton)
+    scored = read_result_file(path, read_split(cfg, "TEST", skeleton), skeleton)
     stats = keypoint_ap(scored.annotations.content, scored.results, np.array(skeleton.sigmas))
+    if cfg.DATASET.FORMAT == "lsp":
+        stats = add_pck(stats, scored.annotations.content, scored.results, skeleton, print)
     evaluation = described(scored, stats)
     print(f"{path}\n{format_table([evaluation])}")
     if baselines:

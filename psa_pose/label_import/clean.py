@@ -15,16 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from psa_pose.data.person_box import AREA_SHARE, MARGIN, box_around
 from psa_pose.errors import DataError
 from psa_pose.label_import.images import ImageFinder, Picture, measure
 from psa_pose.label_import.records import Instance, LabelledImage, Ledger, Source
-
-# Mean distance of a COCO box's sides from its outermost labelled points, in longer sides of the box around these: 0.103
-# over the 87 persons with nine or more labelled points in 46 photographs of COCO 2017.
-MARGIN = 0.1
-# Mean area of a COCO person's mask over the area of its box: 0.528 over the 154 persons with keypoints in 60 of its
-# photographs.
-AREA_SHARE = 0.53
 
 
 @dataclass
@@ -131,7 +125,7 @@ def clean_instance(instance: Instance, size: tuple[int, int], ledger: Ledger) ->
     tight = stated is not None and len(labelled) > 0 and _is_around(stated, labelled)
     box, area = stated, instance.area
     if stated is None or tight:
-        laid = _around(labelled, size)
+        laid = box_around(labelled, size)
         if laid is not None:
             ledger.did(
                 f"boxes laid around the points with {MARGIN:g} of the longer side" + (", for tight ones" * tight)
@@ -179,12 +173,3 @@ def _is_around(box: np.ndarray, points: np.ndarray) -> bool:
     """True for a box that ends at the outermost points, to a pixel's rounding."""
     around = np.concatenate([points.min(0), np.ptp(points, axis=0)])
     return bool(np.abs(box - around).max() <= 1)
-
-
-def _around(points: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
-    """A box around points with MARGIN, within the image; None where they do not lie apart."""
-    if len(points) < 2 or np.ptp(points, axis=0).max() < 1:
-        return None
-    margin = MARGIN * np.ptp(points, axis=0).max()
-    low, high = np.clip(points.min(0) - margin, 0, size), np.clip(points.max(0) + margin, 0, size)
-    return np.concatenate([low, high - low])

@@ -13,7 +13,9 @@ from psa_pose.metrics.comparison import Comparison
 from psa_pose.metrics.error_types import JOINT_KINDS, Taxonomy
 from psa_pose.metrics.protocol import BOXES, guess_protocol
 from psa_pose.metrics.significance import Estimate
+from psa_pose.metrics.torso_pck import PCK, JointErrors
 from psa_pose.visualization import html, svg
+from psa_pose.visualization.pck_section import pck_section
 
 _KIND_TEXT = {
     "jitter": "near its place, but not close",
@@ -38,6 +40,7 @@ class Report:
     keypoints: rows of `diagnosis.keypoint_rows`.
     kinds: rows of `diagnosis.subset_ap`.
     taxonomy: the errors.
+    pck: of a data set that is scored by PCK; None otherwise.
     figures: heading -> persons.
     pictures_show: what each of a figure's pictures is.
     """
@@ -50,6 +53,7 @@ class Report:
     keypoints: list[dict[str, Any]]
     kinds: list[dict[str, Any]]
     taxonomy: Taxonomy
+    pck: JointErrors | None = None
     figures: dict[str, list[html.Figure]] = field(default_factory=dict)
     pictures_show: str = ""
 
@@ -78,6 +82,7 @@ def render(report: Report) -> str:
     body = [
         f"<h1>{escape(report.title)}</h1><p>{escape(report.protocol)}</p>",
         _statistics(report),
+        pck_section(report.pck) if report.pck else "",
         _curves(report),
         _keypoints(report),
         _kinds(report),
@@ -106,7 +111,7 @@ def render_comparison(report: ComparisonReport) -> str:
     body = [
         f"<h1>Two models on the same persons</h1><ul>{''.join(sides)}</ul>",
         *(f"<p><b>{escape(warning)}</b></p>" for warning in report.warnings),
-        "<h2>COCO statistics, percent</h2>",
+        f"<h2>{'Statistics' if PCK in comparison.stats[0] else 'COCO statistics'}, percent</h2>",
         html.table(["", "first", "second", "difference", "95 % interval", "p"], rows),
         html.note("Paired bootstrap over images; p is two-sided."),
         f"<h2>Second minus first: mean OKS of each keypoint, percent</h2>{chart}",

@@ -49,7 +49,7 @@ def load_dumped(cfg, folder):
 @pytest.mark.parametrize(
     ("word", "content", "overrides", "says"),
     [
-        ("coko", "", [], "no path of a .yaml file either; did you mean 'coco'? Valid: coco, mpii, annotations"),
+        ("coko", "", [], "no path of a .yaml file either; did you mean 'coco'? Valid: coco, mpii, lsp, annotations"),
         ("mpii", "", ["MODEL.NUM_JOINTS", "17"], "is 17 but the skeleton mpii (DATASET.SKELETON) has 16 keypoints"),
         ("gone.yaml", "", [], "gone.yaml cannot be read"),
         ("s.yaml", "[1", [], "s.yaml is not valid YAML"),
