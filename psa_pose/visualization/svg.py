@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from html import escape
 
-_COLOURS = ("#0b62c4", "#c4570b", "#1f8a4c", "#8a1f7b", "#555555", "#b8860b")
+_COLOURS = ("#0b62c4", "#c4570b", "#1f8a4c", "#8a1f7b", "#555555", "#b8860b", "#d11c4a", "#00838f")
 # Of the dots' chart, in its units: the labels' and a panel's width, the space between panels, a row's height, the top.
 _LABEL, _PANEL, _GAP, _ROW, _TOP = 150, 300, 40, 24, 40
 # Dots farther than this from the first row's mean stand as a number at the panel's edge.
