@@ -14,7 +14,6 @@ from psa_pose.codecs import build_codec
 from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.batch import Batch
 from psa_pose.data.build import build_test_sets, build_train_set
-from psa_pose.errors import ConfigError
 from psa_pose.evaluation.predict_set import evaluate
 from psa_pose.evaluation.result import Evaluation
 from psa_pose.export.quantize import calibration_crops
@@ -56,9 +55,7 @@ def compare_ap(cfg: CfgNode, checkpoint: Path, exported: Path, flip: bool) -> di
     """
     skeleton, codec = build_skeleton(cfg), build_codec(cfg)
     ModelSpec.of_config(cfg).check(load_checkpoint(checkpoint), checkpoint)
-    file = OnnxBackend(exported)
-    if file.exported.flip != flip:
-        raise ConfigError(f"{exported} was exported {'with' if file.exported.flip else 'without'} the flip test")
+    file = OnnxBackend(exported, flip=flip)
     torch_network = TorchBackend(*load_network(checkpoint), torch.device("cpu"), flip)
     sets = build_test_sets(cfg, skeleton, codec.grid, print, cfg.TEST.BOXES)
     backends: dict[str, Backend] = {"PyTorch": torch_network, exported.name: file}

@@ -32,4 +32,8 @@ def trace(graph: ExportGraph) -> ExportedProgram:
     width, height = graph.spec.network.input_size
     crops = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     with torch.no_grad():
-        return torch.export.export(graph.eval(), (crops,), dynamic_shapes={GRAPH_INPUT: {0: Dim("batch", min=1)}})
+        program = torch.export.export(graph.eval(), (crops,), dynamic_shapes={GRAPH_INPUT: {0: Dim("batch", min=1)}})
+    # Lines of source with the paths of this machine, which a file would carry at every node.
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    return program

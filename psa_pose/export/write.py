@@ -49,7 +49,7 @@ def export_checkpoint(
     out: Path,
     form: str = "onnx",
     keypoints: bool = False,
-    flip: bool = False,
+    flip: bool = True,
     quantized: str = "none",
     calibration: np.ndarray | None = None,
 ) -> Differences:
@@ -157,7 +157,11 @@ def onnx_file(graph: ExportGraph, calibration: np.ndarray | None = None) -> tupl
         program: Any = torch.onnx.export(
             trace(graph), (), input_names=[GRAPH_INPUT], output_names=names, dynamo=True, verbose=False
         )
-    model = quantize(program.model_proto, graph.spec.quantized, calibration)
+    traced = program.model_proto
+    # Notes of the exporter, longer than the graph itself, that no runtime reads.
+    for node in traced.graph.node:
+        node.ClearField("metadata_props")
+    model = quantize(traced, graph.spec.quantized, calibration)
     onnx.helper.set_model_props(model, {SPEC_KEY: graph.spec.to_json(_versions() | {"onnx": onnx.__version__})})
     onnx.checker.check_model(model)
     data = model.SerializeToString()

@@ -36,16 +36,24 @@ class OnnxBackend:
     """An exported file in ONNX Runtime, without PyTorch's modules.
 
     providers: ONNX Runtime's names of what computes, the preferred first. threads: 0 takes as many as torch uses.
-    Raises ConfigError where ONNX Runtime or a provider is missing, CheckpointError for a file that does not fit.
+    flip: whether the file has to average with the mirrored crop; None: it does as it was exported.
+    Raises ConfigError where ONNX Runtime or a provider is missing or the file flips otherwise, CheckpointError for a
+    file that does not fit.
     """
 
     device = torch.device("cpu")
 
     def __init__(
-        self, path: str | Path, providers: Sequence[str] = ("CPUExecutionProvider",), threads: int = 0
+        self,
+        path: str | Path,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+        threads: int = 0,
+        flip: bool | None = None,
     ) -> None:
         self._session = _open_session(_read(path), path, providers, threads)
         self.exported = _stated(self._session, path)
+        if flip not in (None, self.exported.flip):
+            raise ConfigError(_other_flip(path, self.exported.flip))
         self.spec = self.exported.network
         self._codec: Codec = self.spec.make_codec()
 
@@ -60,6 +68,15 @@ class OnnxBackend:
 
     def gates(self, crops: np.ndarray) -> dict[str, Gates]:
         raise ConfigError("an exported file does not show its gates; use PoseEstimator.from_checkpoint")
+
+
+def _other_flip(path: object, flips: bool) -> str:
+    """The sentence for who asks a file for another flip test than the one in its graph."""
+    has, remedy = ("with", "--no-flip") if flips else ("without", "--flip")
+    return (
+        f"{path} was exported {has} the flip test, and does so whoever asks; leave flip out, or export the checkpoint "
+        f"again with {remedy}"
+    )
 
 
 def _open_session(data: bytes, source: object, providers: Sequence[str], threads: int = 0) -> Any:

@@ -73,14 +73,20 @@ class PoseEstimator:
 
     @classmethod
     def from_onnx(
-        cls, path: str | Path, providers: Sequence[str] = ("CPUExecutionProvider",), threads: int = 0
+        cls,
+        path: str | Path,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+        threads: int = 0,
+        flip: bool | None = None,
     ) -> PoseEstimator:
-        """From a file that tools/export.py wrote as ONNX, computed by ONNX Runtime; it says whether it flips.
+        """From a file that tools/export.py wrote as ONNX, computed by ONNX Runtime.
 
         providers: ONNX Runtime's names of what computes, the preferred first. threads: 0 takes as many as torch uses.
-        Raises CheckpointError for an unfit file, ConfigError where ONNX Runtime or a provider is not installed.
+        flip: average with the mirrored crop; None: what the file does, by default True as of a checkpoint.
+        Raises CheckpointError for an unfit file, ConfigError where ONNX Runtime or a provider is not installed, and
+        where the file flips otherwise than it is asked to.
         """
-        return cls(OnnxBackend(path, providers, threads))
+        return cls(OnnxBackend(path, providers, threads, flip))
 
     def __call__(
         self,
@@ -92,10 +98,11 @@ class PoseEstimator:
     ) -> list[Person]:
         """The people in a picture, one per box and in the boxes' order.
 
-        image: a path; a PIL image; or uint8 pixels (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey. EXIF rotation is
-        ignored, as in the evaluation. boxes: (N, 4) x, y, width, height in image pixels, they may reach over the
-        border; None takes the whole picture as one person's box. box_scores: (N,), 1 by default. heatmaps: keep them.
-        batch_size: persons that the network sees at once.
+        image: a path; a PIL image; or uint8 pixels (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey. A file or PIL image of
+        a turned camera (EXIF orientation) is turned upright first, as every viewer shows it: image pixels, of boxes
+        and answers, are those of the upright picture. boxes: (N, 4) x, y, width, height in image pixels, they may
+        reach over the border; None takes the whole picture as one person's box. box_scores: (N,), 1 by default.
+        heatmaps: keep them. batch_size: persons that the network sees at once.
         Raises DataError for a picture that cannot be read, or a box that is not finite, empty or outside the picture.
         """
         return self.batch([image], [boxes], [box_scores], heatmaps, batch_size)[0]

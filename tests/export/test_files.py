@@ -2,6 +2,7 @@
 
 import json
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def exported(tmp_path_factory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("exported")
     words = ("MODEL.ATTENTION.NAME", "psa_p", "INPUT.CHANNEL_ORDER", "bgr")
     checkpoint = saved(folder / "c.pt", "simple_baseline", *words)
-    found = export_checkpoint(checkpoint, folder / "m.onnx")
+    found = export_checkpoint(checkpoint, folder / "m.onnx", flip=False)
     assert found.maps < 1e-4
     assert found.joints is None
     return checkpoint, folder / "m.onnx"
@@ -81,7 +82,7 @@ def test_keypoints_of_the_graph_are_those_of_the_codec(codec, form):
 
 def test_an_archive_of_torch_export_answers_as_the_checkpoint(tmp_path, exported):
     out = tmp_path / "m.pt2"
-    assert export_checkpoint(exported[0], out, "torch_export").maps < 1e-4
+    assert export_checkpoint(exported[0], out, "torch_export", flip=False).maps < 1e-4
     extra = {f"{SPEC_KEY}.json": ""}
     program = torch.export.load(out, extra_files=extra)
     assert not ExportSpec.of_json(extra[f"{SPEC_KEY}.json"], out).keypoints
@@ -127,6 +128,42 @@ def test_the_estimator_of_a_file_is_that_of_the_checkpoint(exported):
     assert estimator.skeleton.names == psa_pose.PoseEstimator.from_checkpoint(checkpoint, "cpu").skeleton.names
     with pytest.raises(ConfigError, match="gates"):
         estimator.gates(picture)
+
+
+def test_the_two_ways_to_an_estimator_agree_by_default(tmp_path, exported):
+    """Both average with the mirrored crop: the same keypoints; a network that does not answers tens of pixels away."""
+    checkpoint = saved(tmp_path / "c.pt", "simple_baseline", "CODEC.NAME", "standard")
+    export_checkpoint(checkpoint, tmp_path / "m.onnx", keypoints=True)
+    picture = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    boxes = [[0, 0, 60, 80], [30, 10, 70, 70], [-9, 5, 60, 99]]
+
+    def keypoints(estimator: psa_pose.PoseEstimator) -> np.ndarray:
+        return np.stack([person.keypoints[:, :2] for person in estimator(picture, boxes)])
+
+    of_file = psa_pose.PoseEstimator.from_onnx(tmp_path / "m.onnx")
+    of_checkpoint = psa_pose.PoseEstimator.from_checkpoint(checkpoint, "cpu")
+    assert np.abs(keypoints(of_file) - keypoints(of_checkpoint)).max() < 0.1
+    once = psa_pose.PoseEstimator.from_checkpoint(checkpoint, "cpu", flip=False)
+    assert np.abs(keypoints(of_file) - keypoints(once)).max() > 4
+    # A file from before says what it does, and is as it was.
+    before = psa_pose.PoseEstimator.from_onnx(exported[1])
+    plain = psa_pose.PoseEstimator.from_checkpoint(exported[0], "cpu", flip=False)
+    assert np.median(np.abs(keypoints(before) - keypoints(plain))) < 1e-2
+    for path, does in ((tmp_path / "m.onnx", True), (exported[1], False)):
+        psa_pose.PoseEstimator.from_onnx(path, flip=does)
+        said = f"was exported with{'' if does else 'out'} the flip test, .* again with --{'no-' if does else ''}flip"
+        with pytest.raises(ConfigError, match=said):
+            psa_pose.PoseEstimator.from_onnx(path, flip=not does)
+
+
+def test_a_file_carries_no_source_lines_of_where_it_was_made(tmp_path, exported):
+    export_checkpoint(exported[0], tmp_path / "m.pt2", "torch_export", flip=False)
+    with zipfile.ZipFile(tmp_path / "m.pt2") as archive:
+        parts = [archive.read(name) for name in archive.namelist()]
+    for data in (exported[1].read_bytes(), *parts):
+        assert b".py" not in data
+        assert str(Path(write.__file__).parents[2]).encode() not in data
+    assert not any(node.metadata_props for node in onnx.load(exported[1]).graph.node)
 
 
 def test_what_is_no_exported_file_is_refused(exported, tmp_path, monkeypatch):
@@ -191,7 +228,7 @@ def _slightly_wrong(model):
 def test_eight_bits_are_near_and_smaller(exported, tmp_path, quantized):
     (checkpoint, plain), small = exported, tmp_path / "small.onnx"
     calibration = some_crops(12) if quantized == "static" else None
-    found = export_checkpoint(checkpoint, small, quantized=quantized, calibration=calibration)
+    found = export_checkpoint(checkpoint, small, flip=False, quantized=quantized, calibration=calibration)
     assert 1e-4 < found.maps < 0.3
     assert small.stat().st_size < 0.8 * plain.stat().st_size
     kinds = {node.op_type for node in onnx.load(small).graph.node}

@@ -42,6 +42,12 @@ def test_an_archive_is_written_where_it_is_wanted(trained, tmp_path, monkeypatch
     assert out.stat().st_size > 1e5
 
 
+@pytest.mark.parametrize(("words", "flip"), [((), True), (("--flip",), True), (("--no-flip",), False)])
+def test_the_flip_test_is_in_the_file_unless_it_is_refused(trained, monkeypatch, words, flip):
+    run(monkeypatch, "--checkpoint", trained[0], "--keypoints", *words)
+    assert OnnxBackend(trained[0].with_suffix(".onnx")).exported.flip == flip
+
+
 @pytest.mark.slow
 def test_eight_bits_calibrated_on_the_data_and_tested_beside_the_checkpoint(trained, monkeypatch, capsys):
     checkpoint, cfg = trained
