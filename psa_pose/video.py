@@ -35,9 +35,17 @@ class Video:
         return max(self.stated, self.decodable)
 
 
+def _open(source: str | int) -> cv2.VideoCapture:
+    """Frames, and their stated size, upright where the file says that the camera was turned."""
+    capture = cv2.VideoCapture(source)
+    # OpenCV's default, which builds and backends may change; what cannot do it answers False.
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+    return capture
+
+
 def open_video(path: Path) -> Video:
     """Look through a video once. Raises DataError for a file without a frame that OpenCV can decode."""
-    capture = cv2.VideoCapture(str(path))
+    capture = _open(str(path))
     try:
         keys = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_COUNT)
         width, height, stated = (int(capture.get(key)) for key in keys)
@@ -55,7 +63,7 @@ def open_video(path: Path) -> Video:
 
 def read_frames(video: Video) -> Iterator[np.ndarray | None]:
     """Its `count` frames, (H, W, 3) uint8 RGB; None for one that cannot be decoded, at its place."""
-    capture = cv2.VideoCapture(str(video.path))
+    capture = _open(str(video.path))
     missing, given = video.count - video.decodable, 0
     try:
         while given < video.count:
@@ -87,7 +95,7 @@ class Camera:
 
 def open_camera(name: str) -> Camera:
     """A camera by its number, or whatever else OpenCV opens, such as the address of a stream. Raises DataError."""
-    capture = cv2.VideoCapture(int(name) if name.isdecimal() else name)
+    capture = _open(int(name) if name.isdecimal() else name)
     if not capture.isOpened() or not capture.grab():
         capture.release()
         raise DataError(

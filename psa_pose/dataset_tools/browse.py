@@ -99,7 +99,8 @@ def _shown(
     batch = collate([sample])
     targets, _ = codec.encode(batch.joints, batch.visible)
     crop = picture_crops(batch, targets, dataset.channel_order)[0]
-    image = read_image(dataset.image_path(int(persons.image[row])))
+    number = int(persons.image[row])
+    image = read_image(dataset.image_path(number), "rgb", dataset.stated_size(number), dataset.exif)
     # The outer edges of the crop's pixels, carried back into the image.
     right, bottom = dataset.input_size[0] - 0.5, dataset.input_size[1] - 0.5
     corners = np.array([[-0.5, -0.5], [right, -0.5], [right, bottom], [-0.5, bottom]])

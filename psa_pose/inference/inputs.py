@@ -8,21 +8,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from psa_pose.data.headers import upright
 from psa_pose.data.images import read_image
 from psa_pose.errors import DataError
 
 # cv2.warpAffine holds positions in 16 bits.
 _GREATEST_SIDE = 32_766
 
+# EXIF's tag of the orientation.
+_ORIENTATION = 0x0112
+
 
 def as_pixels(image: Any) -> np.ndarray:
-    """A path, a PIL image or an array of grey, RGB or RGBA uint8 pixels -> (H, W, 3) uint8 RGB. Raises DataError."""
+    """A path, a PIL image or an array of grey, RGB or RGBA uint8 pixels -> (H, W, 3) uint8 RGB. Raises DataError.
+
+    A file or a PIL image whose EXIF says that the camera was turned is turned upright.
+    """
     if isinstance(image, str | Path):
-        pixels = read_image(Path(image))
+        pixels = read_image(Path(image), exif="apply")
     elif hasattr(image, "getbands") and hasattr(image, "convert"):
         if image.mode[0] in "IF":
             raise DataError(f"a PIL image of mode {image.mode} has no 8-bit pixels; convert it to 'L' or 'RGB'")
-        pixels = np.asarray(image.convert("RGB"))
+        pixels = upright(np.asarray(image.convert("RGB")), image.getexif().get(_ORIENTATION, 1))
     else:
         pixels = _from_array(image)
     if max(pixels.shape[:2]) > _GREATEST_SIDE:

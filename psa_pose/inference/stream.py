@@ -54,8 +54,9 @@ def stream(
     """The people of every frame, in order; reading, boxes, estimation and drawing each run in a thread of their own.
 
     frames: the path of a video, the number of a camera, or frames, also from a generator: pixels (H, W, 3) uint8 RGB
-    or paths of pictures. One that is broken (None, an error in its place, a picture that cannot be read, a box that the
-    estimator refuses) is given back with its `problem` and nobody on it, and the others are not touched.
+    or paths of pictures. Files of a turned camera come upright, as a viewer shows them. One that is broken (None, an
+    error in its place, a picture that cannot be read, a box that the estimator refuses) is given back with its
+    `problem` and nobody on it, and the others are not touched.
     boxes: called with number and pixels of a frame; None: every frame is one person's box.
     drawn: joints with a higher score than this are drawn on a copy of the frame; None: nothing is drawn.
     refine: called frame by frame, in order, with the number and the people; not for broken frames.
@@ -122,7 +123,7 @@ def _read(source: Iterable[Frame]) -> Generator[FrameResult, None, None]:
 
 def _pixels(frame: np.ndarray | str | Path) -> np.ndarray:
     if isinstance(frame, str | Path):
-        return read_image(Path(frame))
+        return read_image(Path(frame), exif="apply")
     if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
         raise DataError(
             f"a frame cannot be a {type(frame).__name__} of shape {np.shape(frame)}; give (H, W, 3) uint8 RGB pixels"

@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 import psa_pose
 from psa_pose.checkpoints import checkpoint_content, save_checkpoint
 from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.data.images import read_image
 from psa_pose.errors import CheckpointError, ConfigError, DataError
+from psa_pose.inference import stream
 from psa_pose.models import build_model
+from tests.data.photographs import photograph, pixels
 from tests.runs import run_test
 
 
@@ -108,6 +110,25 @@ def test_every_kind_of_image_is_the_same_picture(estimator, picture):
     for same in (grey, grey[..., None], Image.fromarray(grey)):
         assert np.array_equal(everything(estimator(same)), expected)
     assert not np.array_equal(everything(estimator(pixels[..., ::-1])), everything(estimator(pixels)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", [".jpg", ".png"])
+def test_a_photograph_of_a_turned_camera_is_answered_upright(estimator, tmp_path, orientation, kind):
+    path = tmp_path / f"phone{kind}"
+    path.write_bytes(photograph(pixels(90, 60), orientation, kind))
+    # Pillow is how a viewer shows it.
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
+    assert upright.shape == ((90, 60, 3) if orientation >= 5 else (60, 90, 3))
+    boxes = [[5, 5, 40, 50], [20, 10, 30, 45]]
+    expected = everything(estimator(upright, boxes))
+    for given in (path, Image.open(path), ImageOps.exif_transpose(Image.open(path))):
+        assert np.array_equal(everything(estimator(given, boxes)), expected)
+    (seen,) = stream(estimator, [path], lambda number, frame: (np.array(boxes), None))
+    assert np.array_equal(seen.frame, upright)
+    assert np.array_equal(everything(seen.people), expected)
+    stored = np.asarray(Image.open(path).convert("RGB"))
+    assert np.array_equal(everything(estimator(stored, boxes)), expected) == (orientation == 1)
 
 
 def test_without_boxes_the_picture_is_one_person_and_heatmaps_come_on_request(estimator, picture):
