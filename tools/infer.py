@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if "gates" in overlays and not estimator.spec.has_gates:
         raise ConfigError(f"checkpoint {args.checkpoint} has no PSA block, so no gates; leave --overlay gates out")
     if args.boxes:
-        boxes = boxes_of_file(args.boxes, args.box_score, frames=any(map(is_video, files)))
+        boxes = boxes_of_file(args.boxes, args.box_score, files)
     elif args.whole_picture:
         boxes = whole_picture
     else:

@@ -15,6 +15,7 @@ from psa_pose.distributed import progress_bar
 from psa_pose.errors import DataError
 from psa_pose.inference.boxes import BoxSource
 from psa_pose.inference.estimator import Person, PoseEstimator
+from psa_pose.inference.match import shortest_names
 from psa_pose.inference.overlays import write_overlays
 from psa_pose.inference.people import CocoWriter, suppress_duplicates
 from psa_pose.inference.sources import is_video
@@ -63,6 +64,7 @@ def infer_pictures(
 ) -> list[str]:
     """Write <stem>_pose.jpg (.png for a .png) of each, its overlays, and one keypoints.json beside them."""
     problems, listed, ids = list[str](), CocoWriter(estimator.skeleton), image_ids(pictures)
+    names = shortest_names(pictures)
     found = stream(
         estimator,
         pictures,
@@ -77,7 +79,7 @@ def infer_pictures(
             if seen.problem or seen.frame is None or seen.drawn is None:
                 problems.append(f"{path}: {seen.problem}")
                 continue
-            listed.add(ids[path], path.name, (seen.frame.shape[1], seen.frame.shape[0]), seen.people)
+            listed.add(ids[path], names[path], (seen.frame.shape[1], seen.frame.shape[0]), seen.people)
             suffix = ".png" if path.suffix.lower() == ".png" else ".jpg"
             write_picture(stem.with_name(f"{stem.name}_pose{suffix}"), seen.drawn)
             if wanted.overlays:

@@ -4,10 +4,12 @@ import json
 import runpy
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,7 @@ from psa_pose.inference.estimator import PoseEstimator
 from psa_pose.inference.run import InferOptions, infer_camera, infer_pictures, run_infer
 from psa_pose.inference.sources import find_files
 from psa_pose.skeleton import COCO
-from psa_pose.video import open_camera, open_video, read_frames
+from psa_pose.video import open_camera, open_video, read_camera, read_frames
 from tests.runs import run_test
 
 TOOL = Path(__file__).parents[2] / "tools/infer.py"
@@ -81,6 +83,45 @@ def test_as_many_frames_come_out_as_go_in(request, estimator, tmp_path, broken):
     assert with_people == [n for n in range(FRAMES) if not (broken and n == BROKEN)]
     assert len(problems) == broken
     assert all(f"1 of {FRAMES} frames" in p and f"frame {BROKEN} first" in p for p in problems)
+
+
+# Upper left corner of the picture as a viewer shows it, and whether its sides are exchanged, by degrees clockwise.
+@pytest.mark.parametrize(("degrees", "corner", "exchanged"), [(0, "r", 0), (90, "b", 1), (180, "k", 0), (270, "g", 1)])
+def test_a_video_of_a_turned_phone_is_shown_upright(estimator, tmp_path, degrees, corner, exchanged):
+    path = tmp_path / "phone.mp4"
+    write_turned_video(path, degrees)
+    size = (64, 96) if exchanged else (96, 64)
+    colour = {"r": (255, 0, 0), "g": (0, 255, 0), "b": (0, 0, 255), "k": (0, 0, 0)}[corner]
+    video = open_video(path)
+    assert video.size == size
+    frames = [*read_frames(video), *read_camera(open_camera(str(path)))]
+    # The first one of a camera shows whether it is there.
+    assert len(frames) == 5 + 4
+    for frame in frames:
+        assert frame.shape == (*size[::-1], 3)
+        assert np.abs(frame[8:16, 8:16].mean((0, 1)) - colour).max() < 20
+    assert run_infer(estimator, [path], whole_picture, tmp_path / "out") == []
+    assert open_video(tmp_path / "out/phone_pose.mp4").size == size
+    listed = json.loads((tmp_path / "out/phone_keypoints.json").read_text())
+    assert {(image["width"], image["height"]) for image in listed["images"]} == {size}
+    assert {tuple(a["bbox"]) for a in listed["annotations"]} == {(0, 0, *size)}
+
+
+def write_turned_video(path: Path, degrees: int) -> None:
+    """Five frames: red and green above blue and black, with the note that they are to be shown turned clockwise."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, (96, 64))
+    frame = np.zeros((64, 96, 3), np.uint8)
+    frame[:32, :48, 2], frame[:32, 48:, 1], frame[32:, :48, 0] = 255, 255, 255
+    for _ in range(5):
+        writer.write(frame)
+    writer.release()
+    data = bytearray(path.read_bytes())
+    # The matrix of a track's header, version 0 (ISO/IEC 14496-12, 8.3.2), 16.16 and 2.30 fixed point.
+    start = data.index(b"tkhd") + 4 + 40
+    cos, sin = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
+    turned = [cos << 16, sin << 16, 0, -sin << 16, cos << 16, 0, 0, 0, 1 << 30]
+    data[start : start + 36] = struct.pack(">9i", *turned)
+    path.write_bytes(data)
 
 
 def test_frames_after_a_broken_one_keep_their_place(spoiled):
@@ -167,7 +208,7 @@ def test_an_annotation_file_gives_boxes_to_pictures_and_to_frames(tmp_path):
         {"image_id": 6, "bbox": [5, 6, 7, 8], "score": 0.4},
     ]
     path.write_text(json.dumps({"images": images, "annotations": rows}))
-    boxes = boxes_of_file(path, 0.3, frames=True)
+    boxes = boxes_of_file(path, 0.3)
     nothing = np.zeros((1, 1, 3))
     assert [part.tolist() for part in boxes(Path("x/a.jpg"), nothing)] == [[[1, 2, 3, 4]], [1.0]]
     assert [part.tolist() for part in boxes(Path("y/clip.mp4#3"), nothing)] == [[[5, 6, 7, 8]], [0.4]]
@@ -179,7 +220,88 @@ def test_an_annotation_file_gives_boxes_to_pictures_and_to_frames(tmp_path):
             boxes_of_file(path)
     path.write_text("[]")
     with pytest.raises(DataError, match="not to a video's frames"):
-        boxes_of_file(path, frames=True)
+        boxes_of_file(path, files=[Path("clip.mp4")])
+
+
+def annotated(path: Path, *names: str) -> Path:
+    """An annotation file in which image n of these has one box, n + 1 pixels wide."""
+    images = [{"id": n, "file_name": name} for n, name in enumerate(names)]
+    rows = [{"image_id": n, "bbox": [0, 0, n + 1, 9], "category_id": 1} for n in range(len(names))]
+    path.write_text(json.dumps({"images": images, "annotations": rows}))
+    return path
+
+
+def widths(source, *pictures: Path) -> list[list[int]]:
+    return [source(picture, np.zeros((1, 1, 3)))[0][:, 2].tolist() for picture in pictures]
+
+
+def test_boxes_of_two_folders_with_the_same_names_are_told_apart(tmp_path, monkeypatch):
+    a, b, moved = (tmp_path / "set" / folder / "1.jpg" for folder in ("a", "b", "moved"))
+    for picture in (a, b, moved):
+        picture.parent.mkdir(parents=True)
+        picture.touch()
+    path = tmp_path / "boxes.json"
+    both = annotated(path, "a/1.jpg", "b\\1.jpg", "a/2.jpg")
+    assert widths(boxes_of_file(both, files=[b, a]), a, b) == [[1], [2]]
+    assert widths(boxes_of_file(both, files=[b]), b) == [[2]]
+    assert widths(boxes_of_file(both), b, a, tmp_path / "2.jpg") == [[2], [1], [3]]
+    monkeypatch.chdir(b.parent)
+    assert widths(boxes_of_file(both, files=[Path("1.jpg"), a]), Path("1.jpg"), a) == [[2], [1]]
+    # The names' own pictures lie beside this one, which has nobody.
+    assert widths(boxes_of_file(both, files=[a, moved]), a, moved) == [[1], []]
+    # The longest name counts.
+    assert widths(boxes_of_file(annotated(path, "1.jpg", "set/a/1.jpg", "a/1.jpg"), files=[a, b]), a, b) == [[2], [1]]
+
+
+def test_boxes_that_may_be_of_two_pictures_are_refused_by_both_names(tmp_path):
+    a, b, c = (tmp_path / folder / "1.jpg" for folder in ("a", "b", "c"))
+    path = annotated(tmp_path / "boxes.json", "1.jpg")
+    assert widths(boxes_of_file(path, files=[a]), a) == [[1]]
+    with pytest.raises(DataError, match=f"whose boxes are those of '1.jpg': that is {a} and {b}; write"):
+        boxes_of_file(path, files=[a, b])
+    annotated(path, "x/1.jpg", "y/1.jpg")
+    with pytest.raises(DataError, match=f"those of {c}: it names 'x/1.jpg' and 'y/1.jpg'"):
+        boxes_of_file(path, files=[c])
+    # Folders that are not there: the base name alone.
+    assert widths(boxes_of_file(annotated(path, "../C:/mine/1.jpg"), files=[c]), c) == [[1]]
+    with pytest.raises(DataError, match=r"two images are named 'a\.jpg'"):
+        boxes_of_file(annotated(path, "a.jpg", "a.jpg"))
+    with pytest.raises(DataError, match=f"names none of the 1 files, such as {c} .it names 2.jpg"):
+        boxes_of_file(annotated(path, "2.jpg"), files=[c])
+    path.write_text(json.dumps([{"image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 9], "score": 1}]))
+    with pytest.raises(DataError, match=f"that is {a} and {tmp_path}/0001.png"):
+        boxes_of_file(path, files=[a, tmp_path / "0001.png"])
+    assert widths(boxes_of_file(path, files=[tmp_path / "0001.png", tmp_path / "2.jpg"]), a) == [[5]]
+
+
+def test_boxes_of_other_categories_are_not_silently_nobody(tmp_path):
+    path = tmp_path / "boxes.json"
+    row = {"image_id": 1, "category_id": 2, "bbox": [0, 0, 5, 9], "score": 1}
+    for content in ([row, row], {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [row, row]}):
+        path.write_text(json.dumps(content))
+        with pytest.raises(DataError, match="all 2 boxes are of category 2; 1 is read"):
+            boxes_of_file(path)
+    named = content | {"categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "person", "keypoints": ["nose"]}]}
+    path.write_text(json.dumps(named))
+    assert widths(boxes_of_file(path), Path("1.jpg")) == [[5, 5]]
+
+
+def test_what_is_written_for_two_folders_gives_the_boxes_back(people, checkpoint, infer, tmp_path):
+    source = min((people / "val2017").iterdir())
+    pictures = [tmp_path / folder / source.name for folder in ("a", "b")]
+    for picture in pictures:
+        picture.parent.mkdir()
+        shutil.copy(source, picture)
+    boxes = annotated(tmp_path / "boxes.json", *(f"{p.parent.name}/{p.name}" for p in pictures))
+    for out in ("first", "again"):
+        words = ("--checkpoint", checkpoint, "--boxes", boxes, "--box-score", -9, "--out", tmp_path / out, *pictures)
+        assert infer(*words) == (0, "")
+        boxes = tmp_path / out / "keypoints.json"
+        content = json.loads(boxes.read_text())
+        assert [image["file_name"] for image in content["images"]] == [f"{f}/{source.name}" for f in "ab"]
+        assert [row["bbox"][2] for row in content["annotations"]] == [1, 2]
+    status, said = infer(*words[:3], annotated(tmp_path / "bare.json", source.name), *words[4:])
+    assert (status, f"that is {pictures[0]} and {pictures[1]}" in said) == (2, True)
 
 
 def test_what_was_written_for_a_video_gives_its_boxes_back(video, checkpoint, infer, tmp_path):
