@@ -14,7 +14,6 @@ from yacs.config import CfgNode
 
 from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.codecs import build_codec
-from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.batch import Batch
 from psa_pose.data.build import TestSet, build_test_sets, build_train_set
 from psa_pose.data.dataset import CropDataset
@@ -41,7 +40,9 @@ class PoseTask:
 
     def __init__(self, cfg: CfgNode, device: torch.device) -> None:
         self.cfg, self.device = cfg, device
-        self.skeleton, self.codec = build_skeleton(cfg), build_codec(cfg)
+        # Once: a skeleton of DATASET.SKELETON "annotations" reads that whole file.
+        self._spec = ModelSpec.of_config(cfg)
+        self.skeleton, self.codec = self._spec.skeleton, build_codec(cfg)
         self._normalization = Normalization.of(cfg.INPUT.MEAN, cfg.INPUT.STD, device, cfg.MODEL.CHANNELS_LAST)
         mined = partial(heatmap_mse_ohkm, topk=cfg.TRAIN.OHKM_TOPK) if cfg.TRAIN.OHKM_TOPK else None
         self._loss = partial(supervised, self.codec.loss, final=mined)
@@ -88,7 +89,7 @@ class PoseTask:
         return weight_groups(model, self.cfg.TRAIN.OPTIMIZER.WEIGHT_DECAY)
 
     def spec(self) -> ModelSpec:
-        return ModelSpec.of_config(self.cfg)
+        return self._spec
 
     def predictor(self, model: nn.Module | Predictor) -> Predictor:
         """A network as TEST says; what is a predictor already is left as it is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from signal import Signals
@@ -66,7 +67,8 @@ def _train(run: Run) -> None:
         f"checkpoints last.pt and best.pt, weights final.safetensors, log.txt, metrics.jsonl, pictures and tensorboard "
         f"are in {folder}"
     )
-    log.info(f"next: python tools/test.py --cfg {folder / 'config.yaml'} --checkpoint {folder / 'best.pt'}")
+    words = ["psa-pose", "test", "--cfg", folder / "config.yaml", "--checkpoint", folder / BEST]
+    log.info(f"next: {shlex.join(map(str, words))}")
 
 
 def _train_epoch(run: Run, progress: Progress, bar: tqdm) -> None:
