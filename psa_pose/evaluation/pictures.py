@@ -95,9 +95,8 @@ class PictureSource:
             visible=(keypoints[..., 2] > 0).astype(np.float32),
         )
         folder = Path(cfg.DATASET.ROOT).expanduser() / cfg.DATASET.TEST_IMAGES
-        return CropDataset(
-            persons, folder, self.skeleton, cfg.INPUT.SIZE, self.grid, cfg.INPUT.PADDING, cfg.INPUT.CHANNEL_ORDER
-        )
+        shown = (cfg.INPUT.SIZE, self.grid, cfg.INPUT.PADDING, cfg.INPUT.CHANNEL_ORDER)
+        return CropDataset(persons, folder, self.skeleton, *shown, exif=cfg.DATASET.EXIF)
 
 
 PICTURED = 12

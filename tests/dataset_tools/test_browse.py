@@ -19,6 +19,7 @@ from psa_pose.errors import ConfigError, DataError
 from psa_pose.skeleton import COCO
 from psa_pose.visualization.samples import BOX, StoredSample, sample_sheet, show_sample
 from psa_pose.visualization.sheets import CropView
+from tests.data.photographs import photograph
 
 TOOL = Path(__file__).parents[2] / "tools/browse.py"
 QUICKSTART = Path(__file__).parents[2] / "configs/synthetic/quickstart.yaml"
@@ -51,6 +52,21 @@ def test_the_same_seed_gives_the_same_sheet(tiny_config, tmp_path, split):
     a, b, c = (cv2.imread(str(tmp_path / f"{name}.png")) for name in "abc")
     assert np.array_equal(a, b)
     assert a.shape != c.shape or not np.array_equal(a, c)
+
+
+def test_photographs_of_a_turned_camera_are_shown_upright(tiny_config, people, tmp_path):
+    """The same pictures, stored on their side with EXIF's note of it: the same sheet."""
+    sheets, root = [], tmp_path / "turned"
+    shutil.copytree(people, root)
+    for orientation in (1, 6):
+        for path in (people / "train2017").iterdir():
+            pixels = cv2.imread(str(path))
+            stored = cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE) if orientation == 6 else pixels
+            # Without loss; the decoder goes by the content.
+            (root / "train2017" / path.name).write_bytes(photograph(stored, orientation, ".png"))
+        run_browse(tiny_config("DATASET.ROOT", root), "train", 2, tmp_path / f"{orientation}.png")
+        sheets.append(cv2.imread(str(tmp_path / f"{orientation}.png")))
+    assert np.array_equal(*sheets)
 
 
 def test_a_training_sees_first_what_is_shown_and_the_words_say_what_was_drawn(tiny_config, tmp_path):
