@@ -7,7 +7,6 @@ from torch import nn
 
 from psa_pose.attention import PolarizedAttention
 from psa_pose.data.batch import Batch
-from psa_pose.device import DTYPES
 from psa_pose.evaluation.predict_set import evaluate
 from psa_pose.metrics.coco_ap import Predictions, keypoint_ap, to_results
 from psa_pose.models import build_model
@@ -94,7 +93,7 @@ def test_a_network_is_tested_as_the_config_says(tiny_config, flip, precision):
     expected = (crops / 255 - torch.tensor([0.1, 0.2, 0.3])) / torch.tensor([0.5, 0.6, 0.7])
     torch.testing.assert_close(model.seen[0][0].float(), expected.permute(0, 3, 1, 2))
     assert {training for _, training, _ in model.seen} == {False}
-    assert {dtype for *_, dtype in model.seen} == {DTYPES.get(precision, torch.float32)}
+    assert {dtype for *_, dtype in model.seen} == {torch.bfloat16 if precision == "bf16" else torch.float32}
     assert maps.dtype == torch.float32
     assert (joints.shape, scores.shape) == ((2, 17, 2), (2, 17))
     # Training images are normalised in the same way.

@@ -87,7 +87,10 @@ def averaged(weights, decay) -> list[dict[str, torch.Tensor]]:
 
 
 def test_the_average_is_evaluated_and_saved_and_the_trained_weights_go_on(small, watched):
-    folder = run_train(small("TRAIN.EMA", 0.5, "TRAIN.KEEP_EPOCHS", 2))
+    words = ["TRAIN.EMA", 0.5, "TRAIN.KEEP_EPOCHS", 2]
+    run_train(small(*words, "TRAIN.EPOCHS", 1))
+    # A run that goes on has both, the weights and their average.
+    folder = run_train(small(*words), resume=True)
     weights, steps = watched["weights"], (len(watched["weights"]) - 1) // 2
     expected = averaged(weights, 0.5)
     close = {"rtol": 1e-4, "atol": 1e-7}
