@@ -8,6 +8,7 @@ The exit status is 1 where one survives that the table does not call equivalent,
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import shutil
 import signal
@@ -17,18 +18,20 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 
+import pytest
 import yaml
+from hypothesis import Phase, settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TABLE = Path(__file__).with_name("table.yaml")
 # Seconds after which tests that do not end count as failed: a mistake may make a loop endless.
-LIMIT = 300
+LIMIT = 600
+ENDLESS = 1000
+HEAVY = ("cv2", "hypothesis", "orjson", "pycocotools.cocoeval", "scipy.io", "scipy.sparse", "tensorboard", "torch")
+HEAVY += ("torch._dynamo", "torch.distributed", "torch.export", "torch.utils.tensorboard", "torchvision", "yacs.config")
 
 
 @dataclass(frozen=True)
@@ -74,42 +77,54 @@ def copy_tree(target: Path) -> None:
             shutil.copy(REPOSITORY / name, target / name)
 
 
-@contextmanager
-def made(mutation: Mutation, tree: Path):
-    """The mistake, in a tree, as long as the block lasts."""
-    path = tree / mutation.file
-    text = path.read_text()
-    path.write_text(text.replace(mutation.old, mutation.new))
+def preload() -> None:
+    """Import what takes seconds: every mistake is tried in a fork of this process, which never imports our own code."""
+    sys.dont_write_bytecode = True
+    os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    for name in HEAVY:
+        importlib.import_module(name)
+
+
+class WithoutShrinking:
+    """A plugin: the first example that fails is enough."""
+
+    def pytest_sessionstart(self) -> None:
+        settings.register_profile("first", settings.default, phases=(Phase.explicit, Phase.generate))
+        settings.load_profile("first")
+
+
+def start_tests(tree: Path, tests: Sequence[str], log: Path) -> int:
+    """The process in which pytest runs, what it says going to the file `log`; its exit status is pytest's."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    os.setsid()
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.chdir(tree)
+    # Neither this checkout nor this folder: the tree's own packages.
+    others = [path for path in sys.path if Path(path) not in (REPOSITORY, Path(__file__).parent)]
+    sys.path[:] = [str(tree), *others]
+    os.environ["PYTHONPATH"] = str(tree)
+    status = 70
     try:
-        yield
+        status = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--tb=line", *tests], [WithoutShrinking()]))
     finally:
-        path.write_text(text)
+        os._exit(status)
 
 
-def run_tests(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
-    """pytest's exit status, -1 for tests that do not end, and what it said."""
-    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=line", *tests]
-    process = subprocess.Popen(
-        command, cwd=tree, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        said, _ = process.communicate(timeout=LIMIT)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return -1, "did not end"
-    return process.returncode, said
-
-
-def check(mutation: Mutation, tree: Path) -> tuple[bool, str]:
-    """Whether the tests notice a mistake, and what pytest said. Raises RuntimeError where they could not be run."""
-    with made(mutation, tree):
-        status, said = run_tests(tree, mutation.tests)
-    if status not in (-1, 0, 1, 2):
-        raise RuntimeError(f"{mutation.id}: {' '.join(mutation.tests)} could not be run:\n{said}")
-    return status != 0, said
+def end_of(pid: int, since: float) -> int | None:
+    """The exit status of a process; None while it runs, ENDLESS where it had to be ended."""
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    if ended:
+        return os.waitstatus_to_exitcode(status)
+    if time.monotonic() - since < LIMIT:
+        return None
+    os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return ENDLESS
 
 
 def changed_files() -> set[str]:
@@ -148,33 +163,52 @@ def run(mutations: list[Mutation], jobs: int, baseline: bool) -> set[str]:
     """Make and test every mistake; the answer: ids of those that no test noticed."""
     survived: set[str] = set()
     with tempfile.TemporaryDirectory(prefix="mutation_") as folder:
-        trees: SimpleQueue[Path] = SimpleQueue()
-        for number in range(jobs):
-            tree = Path(folder) / f"tree{number}" / "repository"
+        trees = [Path(folder) / f"{number}/repository" for number in range(jobs)]
+        for tree in trees:
             copy_tree(tree)
-            trees.put(tree)
         if baseline:
-            tests = sorted({test for m in mutations for test in m.tests})
-            status, said = run_tests(tree, tests)
-            if status:
-                raise SystemExit(f"tests fail without a mistake:\n{said}")
-            print(f"{len(tests)} tests pass as the code is", flush=True)
-
-        def one(mutation: Mutation) -> None:
-            tree = trees.get()
-            try:
-                caught, _ = check(mutation, tree)
-            finally:
-                trees.put(tree)
-            if not caught:
-                survived.add(mutation.id)
-            reason = f" (equivalent: {mutation.equivalent})" if mutation.equivalent else ""
-            print(f"{'caught  ' if caught else 'SURVIVED'} {mutation.id}{'' if caught else reason}", flush=True)
-
-        with ThreadPoolExecutor(jobs) as pool:
-            for _ in pool.map(one, mutations):
-                pass
+            check_baseline(trees[0], sorted({test for m in mutations for test in m.tests}))
+        waiting, running = mutations[::-1], list[tuple[Mutation, Path, str, int, float]]()
+        while waiting or running:
+            while waiting and trees:
+                mutation, tree = waiting.pop(), trees.pop()
+                path = tree / mutation.file
+                text = path.read_text()
+                path.write_text(text.replace(mutation.old, mutation.new))
+                pid = start_tests(tree, mutation.tests, tree.parent / "log")
+                running.append((mutation, tree, text, pid, time.monotonic()))
+            for one in list(running):
+                mutation, tree, text, pid, since = one
+                status = end_of(pid, since)
+                if status is None:
+                    continue
+                (tree / mutation.file).write_text(text)
+                running.remove(one)
+                trees.append(tree)
+                if status not in (0, 1, 2, ENDLESS):
+                    raise SystemExit(f"{mutation.id}: its tests could not be run:\n{(tree.parent / 'log').read_text()}")
+                if not status:
+                    survived.add(mutation.id)
+                print(line_of(mutation, status, time.monotonic() - since), flush=True)
+            time.sleep(0.05)
     return survived
+
+
+def check_baseline(tree: Path, tests: Sequence[str]) -> None:
+    """Raise SystemExit where tests fail without a mistake."""
+    log, since = tree.parent / "log", time.monotonic()
+    pid = start_tests(tree, tests, log)
+    while (status := end_of(pid, since)) is None:
+        time.sleep(0.1)
+    if status:
+        raise SystemExit(f"tests fail without a mistake:\n{log.read_text()}")
+    print(f"{len(tests)} tests pass as the code is, {time.monotonic() - since:.0f} s", flush=True)
+
+
+def line_of(mutation: Mutation, status: int, seconds: float) -> str:
+    """One line about a mistake that was tried."""
+    reason = f" (equivalent: {mutation.equivalent})" if mutation.equivalent and not status else ""
+    return f"{'caught  ' if status else 'SURVIVED'} {mutation.id}, {seconds:.1f} s{reason}"
 
 
 def main() -> int:
@@ -190,6 +224,7 @@ def main() -> int:
     if problems:
         print("\n".join(problems), file=sys.stderr)
         return 2
+    preload()
     started, mutations = time.monotonic(), chosen(table, words.ids, words.rooms, words.changed)
     survived = run(mutations, words.jobs, not words.no_baseline)
     print(f"\n{table_by_room(mutations, survived)}\n\n{time.monotonic() - started:.0f} seconds")
