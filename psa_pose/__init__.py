@@ -6,15 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from psa_pose.inference.estimator import PoseEstimator
+    from psa_pose.segmentation.segmenter import Segmenter
 
 __version__ = "0.2.0"
-__all__ = ["PoseEstimator", "__version__"]
+__all__ = ["PoseEstimator", "Segmenter", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """`psa_pose.PoseEstimator`, found when it is asked for: importing psa_pose alone imports no torch."""
+    """`psa_pose.PoseEstimator` and `Segmenter`, found when asked for: importing psa_pose alone imports no torch."""
     if name == "PoseEstimator":
         from psa_pose.inference.estimator import PoseEstimator
 
         return PoseEstimator
+    if name == "Segmenter":
+        from psa_pose.segmentation.segmenter import Segmenter
+
+        return Segmenter
     raise AttributeError(f"module 'psa_pose' has no attribute {name!r}")

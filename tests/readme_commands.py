@@ -18,8 +18,10 @@ from dataclasses import dataclass, field
 
 # A network and an input of a size for tests; every config of a table's row becomes it.
 INPUT = "INPUT.SIZE [64,64] CODEC.SIGMA 0 MODEL.WIDTH 8 MODEL.HEAD_CHANNELS 16"
+SEGMENTATION, TINY_SEGMENTATION = "configs/synthetic/segmentation.yaml", "output/segmentation/best.pt"
 ONCE = "TRAIN.EPOCHS 1 TRAIN.BATCH_SIZE 8 LOADER.WORKERS 0 DEVICE cpu"
 SMALL = f"{INPUT} {ONCE}"
+SCENES = f"LOSS.CLASS_WEIGHTS [1.0] INPUT.CROP_SIZE [64,64] MODEL.WIDTH 8 MODEL.HEAD_CHANNELS 8 {ONCE}"
 # Configs of configs/coco start from ImageNet weights.
 COCO = f"{SMALL} MODEL.PRETRAINED ''"
 RESNET = f"{COCO} MODEL.DEPTH 18"
@@ -165,6 +167,16 @@ SMOKE = {
     "TRAIN.EVAL_EVERY 5": Smoke(not_run="thirty runs; tests/scripts runs two"),
     # psa_pose/attention/README.md
     "python tools/complexity.py --table 6": Smoke(),
+    # psa_pose/segmentation/README.md
+    "python tools/train.py --cfg configs/synthetic/segmentation.yaml": Smoke(
+        add=f"{SCENES} OUTPUT_DIR output/segmentation_smoke"
+    ),
+    "python tools/test.py --cfg configs/synthetic/segmentation.yaml --checkpoint output/segmentation/best.pt": Smoke(
+        add=SCENES
+    ),
+    "python tools/infer.py --checkpoint output/segmentation/best.pt picture.jpg": Smoke(),
+    "python tools/complexity.py --table 3": Smoke(),
+    "python tools/reproduce.py --table 3 --like-for-like --dry-run": Smoke(),
     # data/README.md
     "bash scripts/download_coco.sh": Smoke(add="--archives mirror/archives.txt --root data/fetched"),
     "bash scripts/download_coco.sh --only annotations,val": Smoke(

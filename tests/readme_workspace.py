@@ -15,9 +15,21 @@ from psa_pose.checkpoints import checkpoint_content, save_checkpoint
 from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.config import load_config
 from psa_pose.models import build_model
+from psa_pose.segmentation.data.synthetic import generate as generate_scenes
+from psa_pose.segmentation.spec import SegmentationSpec
 from tests.commands import run_here
 from tests.data.made_lsp import make_lsp
-from tests.readme_commands import COCO, HRNET, QUICKSTART, SMALL, TINY, TINY_HRNET
+from tests.readme_commands import (
+    COCO,
+    HRNET,
+    QUICKSTART,
+    SCENES,
+    SEGMENTATION,
+    SMALL,
+    TINY,
+    TINY_HRNET,
+    TINY_SEGMENTATION,
+)
 from tests.scripts.mirror import make_mirror
 
 REPOSITORY = Path(__file__).parents[1]
@@ -43,6 +55,7 @@ def make_workspace(people: Path, root: Path) -> Path:
         torch.manual_seed(0)
         content = checkpoint_content(cfg, ModelSpec.of_config(cfg), build_model(cfg), None, 1, -1.0)
         save_checkpoint(root / path, content)
+    make_scenes(root)
     torch.save(content["model"], root / "pose_hrnet_w32_256x192.pth")
     shutil.copy(root / TINY_HRNET, root / "hrnet_w32.pt")
     for network, name in ((TINY, "longer"), (TINY_HRNET, "mine")):
@@ -50,6 +63,15 @@ def make_workspace(people: Path, root: Path) -> Path:
         shutil.copy(root / network, root / "output" / name)
     make_pictures(people, root)
     return root
+
+
+def make_scenes(root: Path) -> None:
+    """A few scenes with label maps, and an untrained network of segmentation."""
+    scenes = root / "data/synthetic_segmentation"
+    generate_scenes(scenes, {"train": 4, "val": 2}, image_size=(96, 80), workers=1, progress=False)
+    cfg = load_config(REPOSITORY / SEGMENTATION, overrides(SCENES))
+    content = checkpoint_content(cfg, SegmentationSpec.of_config(cfg), build_model(cfg), None, 1, -1.0)
+    save_checkpoint(root / TINY_SEGMENTATION, content)
 
 
 def make_coco(people: Path, root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Find the keypoints of people: python tools/infer.py --checkpoint C picture.jpg folder 'frames/*.png' video.mp4"""
+"""Find the keypoints of people, or every pixel's class: python tools/infer.py --checkpoint C picture.jpg video.mp4"""
 
 import argparse
 import sys
@@ -39,18 +39,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="pictures: also write what the network sees of each person: heatmaps, gates, or both",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--no-flip", action="store_true", help="look at each person once: half the time")
+    parser.add_argument("--no-flip", action="store_true", help="look at each person or picture once: half the time")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
     args = parser.parse_args(argv)
 
     import torch
 
+    from psa_pose.checkpoints import load_checkpoint
     from psa_pose.inference.boxes import boxes_of_file, whole_picture
     from psa_pose.inference.detector import PersonDetector
     from psa_pose.inference.estimator import PoseEstimator
     from psa_pose.inference.overlays import OVERLAYS
     from psa_pose.inference.run import InferOptions, infer_camera, run_infer
     from psa_pose.inference.sources import find_files, is_video
+    from psa_pose.segmentation.spec import is_segmentation
     from psa_pose.video import open_camera
 
     # An option that takes several words takes the files behind it too.
@@ -66,6 +68,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.boxes and args.camera is not None:
         raise ConfigError("--boxes gives boxes to files; leave it out with --camera")
     camera = None if args.camera is None else open_camera(args.camera)
+    if is_segmentation(load_checkpoint(args.checkpoint)):
+        segment(args, files)
+        return
     dtype = torch.bfloat16 if args.bf16 else torch.float32
     estimator = PoseEstimator.from_checkpoint(args.checkpoint, args.device, not args.no_flip, dtype)
     if "gates" in overlays and not estimator.spec.has_gates:
@@ -84,6 +89,25 @@ def main(argv: Sequence[str] | None = None) -> None:
         problems = infer_camera(estimator, camera, f"camera {args.camera}", boxes, stem, wanted)
     else:
         problems = run_infer(estimator, files, boxes, args.out, wanted)
+    finish(args, files, problems)
+
+
+def segment(args: argparse.Namespace, files: list[Path]) -> None:
+    """The class of every pixel instead of people: the checkpoint is a segmentation network's."""
+    from psa_pose.segmentation.infer import run_segment
+    from psa_pose.segmentation.segmenter import Segmenter
+
+    given = {"--camera": args.camera is not None, "--boxes": args.boxes, "--whole-picture": args.whole_picture}
+    given |= {"--overlay": args.overlay, "--smooth": args.smooth, "--detector-weights": args.detector_weights}
+    for option, value in given.items():
+        if value:
+            raise ConfigError(f"{option} is for people, but {args.checkpoint} is a segmentation network; leave it out")
+    protocol = "" if args.no_flip else "flip"
+    segmenter = Segmenter.from_checkpoint(args.checkpoint, args.device, protocol, "bf16" if args.bf16 else "fp32")
+    finish(args, files, run_segment(segmenter, files, args.out, args.frames))
+
+
+def finish(args: argparse.Namespace, files: list[Path], problems: list[str]) -> None:
     for problem in problems:
         print(problem, file=sys.stderr)
     what = f"{len(files) - len(problems)} of {len(files)} files without a problem; " if files else ""

@@ -11,11 +11,11 @@ from psa_pose.files import shipped_folder
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        description="Train, resume and test the rows of a pose table of the PSA paper, or test published checkpoints, "
+        description="Train, resume and test the rows of a table of the PSA paper, or test published checkpoints, "
         "and set our figures beside the printed ones. Complete rows are kept."
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--table", choices=["2", "4", "6"], help="table of the paper")
+    source.add_argument("--table", choices=["2", "3", "4", "5", "6"], help="table of the paper")
     source.add_argument(
         "--published", type=Path, metavar="DIR", help="folder with checkpoints of configs/paper/published.yaml"
     )

@@ -190,6 +190,8 @@ def load_network(path: str | Path) -> tuple[nn.Module, ModelSpec]:
     Raises CheckpointError for an unfit file.
     """
     content = load_checkpoint(path)
+    if "classes" in content:
+        raise CheckpointError(f"checkpoint {path} is of a segmentation network; give it to psa_pose.Segmenter")
     spec = ModelSpec.of_checkpoint(content, path)
     model = build_model(_parsed(content, path))
     load_weights(model, content["model"], path)

@@ -17,6 +17,7 @@ from psa_pose.data.build import build_test_sets, build_train_set
 from psa_pose.data.dataset import CropDataset
 from psa_pose.data.images import read_image
 from psa_pose.data.loader import ShuffledBatches
+from psa_pose.dataset_tools.segmentation import browse_pictures
 from psa_pose.errors import ConfigError, DataError
 from psa_pose.evaluation.pictures import picture_crops
 from psa_pose.files import atomic_write
@@ -48,6 +49,8 @@ def run_browse(cfg: CfgNode, split: str, count: int, out: Path, info: Callable[[
         raise ConfigError(f"--out {out} is no picture or page; choose a name that ends in .png, .jpg or .html")
     if count < 1:
         raise ConfigError(f"--count is {count}; give 1 or more")
+    if cfg.TASK == "segmentation":
+        return browse_pictures(cfg, split, count, out, info)
     skeleton, codec = build_skeleton(cfg), build_codec(cfg)
     dataset, keys, name = _chosen(cfg, split, count, skeleton, codec, info)
     perhaps = [_shown(cfg, dataset, key, skeleton, codec, info) for key in keys]

@@ -15,11 +15,14 @@ from psa_pose.data.findings import Finding
 from psa_pose.data.mpii import read_head_truth, read_mpii
 from psa_pose.dataset_tools.check_facts import facts_of
 from psa_pose.dataset_tools.check_files import check_annotation_file, check_detection_file
+from psa_pose.dataset_tools.segmentation import check_pictures
 from psa_pose.skeleton import Skeleton
 
 
 def run_check(cfg: CfgNode, info: Callable[[str], None] = print) -> int:
     """Print what is found in each file; the answer is the number of errors. Raises DataError for unreadable files."""
+    if cfg.TASK == "segmentation":
+        return check_pictures(cfg, info)
     info(build_skeleton(cfg).describe())
     errors = sum(_tell(path, findings, counts, info) for path, findings, counts in checked_files(cfg))
     info("no errors" if not errors else f"{errors} errors: mend them before you train")

@@ -48,7 +48,7 @@ def run_infer(
     something could not be read.
     """
     wanted, taken = wanted or InferOptions(), set[str]()
-    stems = {path: folder / _free_name(path.stem, taken) for path in files}
+    stems = {path: folder / free_name(path.stem, taken) for path in files}
     pictures = [path for path in files if not is_video(path)]
     problems = infer_pictures(estimator, pictures, boxes, stems, wanted) if pictures else []
     for path in filter(is_video, files):
@@ -135,14 +135,14 @@ def record(
     listed, broken, written = CocoWriter(estimator.skeleton), list[tuple[int, str]](), 0
     shown = np.zeros((size[1], size[0], 3), np.uint8)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    with _writer(stem.with_name(f"{stem.name}_pose.mp4"), fps, size) as writer, closing(found):
+    with video_writer(stem.with_name(f"{stem.name}_pose.mp4"), fps, size) as writer, closing(found):
         try:
             for seen in progress_bar(found, name, count, leave=False):
                 # A camera's frames that nobody had time for.
                 for _ in range(written, seen.number):
-                    _write(writer, shown, size)
+                    write_frame(writer, shown, size)
                 shown, written = shown if seen.drawn is None else seen.drawn, seen.number + 1
-                _write(writer, shown, size)
+                write_frame(writer, shown, size)
                 listed.add(seen.number, f"{name}#{seen.number}", size, seen.people)
                 if seen.problem:
                     broken.append((seen.number, seen.problem))
@@ -185,7 +185,7 @@ def _refine(estimator: PoseEstimator, wanted: InferOptions, fps: float | None = 
 
 
 @contextmanager
-def _writer(path: Path, fps: float, size: tuple[int, int]) -> Iterator[cv2.VideoWriter]:
+def video_writer(path: Path, fps: float, size: tuple[int, int]) -> Iterator[cv2.VideoWriter]:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
     if not writer.isOpened():
         raise DataError(f"video {path} cannot be written; check the folder and OpenCV's video support")
@@ -195,13 +195,13 @@ def _writer(path: Path, fps: float, size: tuple[int, int]) -> Iterator[cv2.Video
         writer.release()
 
 
-def _write(writer: cv2.VideoWriter, frame: np.ndarray, size: tuple[int, int]) -> None:
+def write_frame(writer: cv2.VideoWriter, frame: np.ndarray, size: tuple[int, int]) -> None:
     # A writer leaves out, silently, frames of another size than the first one's.
     frame = frame if frame.shape[1::-1] == size else cv2.resize(frame, size)
     writer.write(np.ascontiguousarray(frame[..., ::-1]))
 
 
-def _free_name(stem: str, taken: set[str]) -> str:
+def free_name(stem: str, taken: set[str]) -> str:
     """The stem, with a number where another file in this run has it."""
     name, number = stem, 1
     while name in taken:

@@ -15,8 +15,9 @@ from psa_pose.models.complexity import config_complexity
 from psa_pose.paper.complexity import Row
 from psa_pose.training.output_dir import FINAL, LAST
 
-# The published schedules are for four GPUs with TRAIN.BATCH_SIZE persons each.
+# The published schedules are for four GPUs with TRAIN.BATCH_SIZE persons each; DeepLabV3+'s for one, HMSA's for eight.
 PUBLISHED_GPUS = 4
+_OTHER_GPUS = {"deeplabv3plus": 1, "hrnet_ocr_hmsa": 8}
 # COCO's persons: to train on (no crowd, with a keypoint), and of val2017 with annotated and with detector boxes.
 TRAIN_PERSONS, TEST_PERSONS, TEST_BOXES = 149_813, 6_352, 104_125
 
@@ -120,13 +121,14 @@ def batch_keys(plan: Plan, cfg: CfgNode) -> list[str]:
     """
     if "TRAIN.BATCH_SIZE" in plan.overrides:
         return []
-    effective = PUBLISHED_GPUS * cfg.TRAIN.BATCH_SIZE
+    published = _OTHER_GPUS.get(cfg.MODEL.NAME, PUBLISHED_GPUS)
+    effective = published * cfg.TRAIN.BATCH_SIZE
     if plan.gpus < 1 or effective % plan.gpus:
         raise ConfigError(
             f"--gpus {plan.gpus} cannot share the published batch of {effective} persons; use 1, 2, 4 or 8, or give "
             "TRAIN.BATCH_SIZE"
         )
-    parts = PUBLISHED_GPUS // plan.gpus if PUBLISHED_GPUS % plan.gpus == 0 else 1
+    parts = published // plan.gpus if published % plan.gpus == 0 else 1
     return ["TRAIN.BATCH_SIZE", str(effective // plan.gpus), "TRAIN.ACCUMULATE", str(parts)]
 
 

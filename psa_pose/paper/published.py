@@ -101,7 +101,7 @@ def reproduce_published(plan: Plan, folder: Path, write: Write, dry_run: bool, m
         for job in jobs:
             write(f"# {job.name}\n" + "".join(f"{shlex.join(step.command)}\n" for step in job.steps))
         return
-    check_data(jobs[0].cfg, False, lambda line: write(f"{line}\n"))
+    check_data(jobs[0].cfg, lambda line: write(f"{line}\n"), train=False)
     failures: dict[Path, str] = {}
     try:
         run_jobs(jobs, failures, write)

@@ -6,18 +6,22 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from yacs.config import CfgNode
 
 from psa_pose.dataset_tools.check_dataset import checked_files
 from psa_pose.errors import DataError, PsaPoseError
+from psa_pose.paper import segmentation
 from psa_pose.paper.complexity import Row, chosen_rows, read_rows
 from psa_pose.paper.format import table_page, write_page
 from psa_pose.paper.jobs import Write, run_jobs
 from psa_pose.paper.plan import PUBLISHED_GPUS, TRAIN_PERSONS, Job, Plan, gpu_hours, row_job
 from psa_pose.paper.results import table_content
 from psa_pose.synthetic.dataset import generate
-from psa_pose.visualization.noted_table import as_markdown
+from psa_pose.visualization.noted_table import NotedTable, as_markdown
+
+SEGMENTATION_TABLES = ("3", "5")
 
 # Of a trial: no file to download, and a batch of two: BatchNorm needs more than one person.
 _SMOKE_KEYS = (
@@ -52,20 +56,23 @@ def reproduce_table(plan: Plan, options: Options, write: Write) -> None:
     """
     plan = _prepared(plan, options)
     title, shown, wanted = _rows_of(plan, options)
-    if options.smoke:
+    segments = options.table in SEGMENTATION_TABLES
+    if options.smoke and segments:
+        segmentation.make_smoke_data(plan.out / "data")
+    elif options.smoke:
         # Two people to train on and one to test on, each in a picture, with a detector's boxes.
         generate(plan.out / "data", {"train2017": 2, "val2017": 1}, people=(1, 1), workers=1, progress=False)
     jobs = [row_job(plan, row) for row in wanted]
-    check_data(jobs[0].cfg, True, lambda line: write(f"{line}\n"))
+    (segmentation.check_pictures if segments else check_data)(jobs[0].cfg, info=lambda line: write(f"{line}\n"))
     write("".join(f"{line}\n" for line in _missing_weights(jobs)))
     failures: dict[Path, str] = {}
     try:
         run_jobs(jobs, failures, write, tidy=options.smoke)
     finally:
         content = table_content(title, shown, plan.out, plan.root, failures, options.smoke)
-        files = write_page(plan.out / f"table_{options.table}", table_page(content), content)
+        files = write_page(plan.out / f"table_{options.table}", _page(options, content), content)
     compare = "tools/compare.py on the result lists in two rows' test folders says whether they differ"
-    follow = "the same command without --smoke, on COCO" if options.smoke else compare
+    follow = "the same command without --smoke, on the real data" if options.smoke else compare
     finish(jobs, failures, files, follow, write)
 
 
@@ -73,19 +80,26 @@ def _prepared(plan: Plan, options: Options) -> Plan:
     """The plan; for a trial with its keys below those of the user, its data, and no pages."""
     if not options.smoke:
         return plan
-    return replace(plan, data=plan.out / "data", overrides=(*_SMOKE_KEYS, *plan.overrides), page=False)
+    keys = segmentation.SMOKE_KEYS if options.table in SEGMENTATION_TABLES else _SMOKE_KEYS
+    return replace(plan, data=plan.out / "data", overrides=(*keys, *plan.overrides), page=False)
+
+
+def _page(options: Options, content: Mapping[str, Any]) -> NotedTable:
+    return (segmentation.segmentation_page if options.table in SEGMENTATION_TABLES else table_page)(content)
 
 
 def _rows_of(plan: Plan, options: Options) -> tuple[str, list[Row], list[Row]]:
     """Title, the rows to show and those to run: the paper's, the like-for-like ones where they are asked for."""
     title, rows = read_rows(options.table, plan.root)
     named = chosen_rows(rows, options.names)
+    rows = [row for row in rows if not row.only_counted]
     shown = [row for row in rows if not row.like_for_like or options.like_for_like or row in named]
     return title, shown, named or shown
 
 
 def dry_run(plan: Plan, options: Options, write: Write) -> None:
-    """The commands in order, and the GPU hours that they may take."""
+    """The commands in order, and for the pose tables the GPU hours that they may take."""
+    segments = options.table in SEGMENTATION_TABLES
     plan = _prepared(plan, options)
     _, _, wanted = _rows_of(plan, options)
     total, seen = 0.0, set[Path]()
@@ -97,9 +111,12 @@ def dry_run(plan: Plan, options: Options, write: Write) -> None:
             continue
         seen.add(job.folder)
         total += hours
-        write(f"# row {number} of {len(wanted)}: {job.name}: about {hours:,.1f} GPU hours\n")
+        cost = "" if segments else f": about {hours:,.1f} GPU hours"
+        write(f"# row {number} of {len(wanted)}: {job.name}{cost}\n")
         for step in job.steps:
             write(f"{shlex.join(step.command)}\n")
+    if segments:
+        return
     write(
         f"# estimate: {total:,.0f} GPU hours in all, from multiply-adds x {TRAIN_PERSONS:,} persons x epochs x 3 "
         f"(forward and backward), plus the evaluations, at an assumed {options.tflops:g} TFLOP/s sustained by each GPU "
@@ -113,7 +130,7 @@ def print_markdown(plan: Plan, options: Options, write: Write) -> None:
     """The table as it stands, as Markdown, and nothing else: nothing is run, no file is written."""
     title, shown, wanted = _rows_of(plan, options)
     rows = wanted if options.names else shown
-    write(as_markdown(table_page(table_content(title, rows, plan.out, plan.root, {}, options.smoke))))
+    write(as_markdown(_page(options, table_content(title, rows, plan.out, plan.root, {}, options.smoke))))
 
 
 def finish(jobs: Sequence[Job], failures: Mapping[Path, str], files: str, follow: str, write: Write) -> None:
@@ -129,7 +146,7 @@ def finish(jobs: Sequence[Job], failures: Mapping[Path, str], files: str, follow
     write(f"the table is in {files}; next: {follow}\n")
 
 
-def check_data(cfg: CfgNode, train: bool, info: Callable[[str], object]) -> None:
+def check_data(cfg: CfgNode, info: Callable[[str], object], train: bool = True) -> None:
     """Check annotations, images and detections; train: those of training too. Raises DataError for what spoils an AP.
 
     Without a detection file only one of the two protocols could be told: DATASET.TEST_DETECTIONS '' accepts that.

@@ -17,6 +17,7 @@ from psa_pose.files import read_json, write_json
 from psa_pose.metrics.coco_ap import match_results
 from psa_pose.metrics.protocol import guess_protocol
 from psa_pose.metrics.significance import bootstrap, intervals
+from psa_pose.paper import segmentation
 from psa_pose.paper.complexity import Row, mismatches, row_complexity
 from psa_pose.paper.plan import Job
 from psa_pose.training.output_dir import LAST
@@ -79,7 +80,10 @@ def write_result(job: Job, seconds: float) -> dict[str, Any]:
     """Gather what the tests of a job wrote, with bootstrap intervals, in its folder's result.json."""
     evaluations = read_json(job.folder / "test" / "metrics.json", "file")
     for evaluation in evaluations:
-        evaluation["intervals"] = _intervals(result_list(job.folder, evaluation), evaluation["stats"])
+        if job.cfg.TASK == "segmentation":
+            evaluation["intervals"] = segmentation.miou_intervals(job.folder, evaluation)
+        else:
+            evaluation["intervals"] = _intervals(result_list(job.folder, evaluation), evaluation["stats"])
     content = {**describe(job), "seconds": seconds, "evaluations": evaluations}
     write_json(job.folder / _RESULT, content)
     return content
@@ -120,12 +124,18 @@ def table_content(
                 "like_for_like": row.like_for_like,
                 "status": status(folder, failures),
                 "printed_looks_like": looks_like(row.printed),
-                # A trial's AP is nothing to subtract from.
-                **scores(result, {} if smoke else row.printed),
+                **our_scores(row, result, smoke),
                 "changed": _changed_from_row(result, row.load(root)) if result and not smoke else [],
             }
         )
     return {"title": title, "smoke": smoke, "rows": content}
+
+
+def our_scores(row: Row, result: Mapping[str, Any] | None, smoke: bool) -> dict[str, Any]:
+    """What a row's table says of our evaluations; a trial's AP is nothing to subtract from."""
+    if row.config.startswith(("voc/", "cityscapes/")):
+        return segmentation.scores(result)
+    return scores(result, {} if smoke else row.printed)
 
 
 def status(folder: Path, failures: Mapping[Path, str]) -> str:

@@ -40,7 +40,7 @@ def scene_config(scenes, tmp_path):
             *("DATASET.ROOT", scenes, "OUTPUT_DIR", tmp_path / "run", "INPUT.CROP_SIZE", [64, 64]),
             *("MODEL.WIDTH", 8, "MODEL.HEAD_CHANNELS", 8, "TRAIN.EPOCHS", 2, "TRAIN.BATCH_SIZE", 4),
             *("TRAIN.LOG_EVERY", 1, "TEST.BATCH_SIZE", 2, "LOADER.WORKERS", 0, "DEVICE", "cpu"),
-            *("MODEL.CHANNELS_LAST", False),
+            *("MODEL.CHANNELS_LAST", False, "LOSS.CLASS_WEIGHTS", [1.0], "TRAIN.EMA", 0.0),
         ]
         return load_config("synthetic/segmentation", [str(word) for word in [*base, *overrides]])
 

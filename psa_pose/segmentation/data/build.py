@@ -22,7 +22,7 @@ from psa_pose.segmentation.data.pictures import Pictures, check_disjoint, folder
 from psa_pose.segmentation.data.voc import voc_pictures
 
 # Of the embedded data set, where the config asks for it and it is not there.
-SYNTHETIC_SIZES = {"train": 600, "val": 100}
+SYNTHETIC_SIZES, SYNTHETIC_IMAGE = {"train": 1000, "val": 100}, (128, 96)
 CLASS_LISTS = {"voc": VOC, "cityscapes": CITYSCAPES, "synthetic": synthetic.SYNTHETIC}
 
 
@@ -143,7 +143,7 @@ def _draw_synthetic(cfg: CfgNode) -> None:
     root = _root(cfg)
     if cfg.DATASET.FORMAT == "synthetic":
         if distributed.is_main() and not synthetic.is_complete(root):
-            synthetic.generate(root, SYNTHETIC_SIZES)
+            synthetic.generate(root, SYNTHETIC_SIZES, image_size=SYNTHETIC_IMAGE)
         distributed.barrier()
 
 

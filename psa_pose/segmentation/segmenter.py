@@ -1,0 +1,66 @@
+"""`Segmenter`: pictures in, the class of every pixel out, whatever computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from psa_pose.device import usable_device
+from psa_pose.errors import ConfigError
+from psa_pose.inference.inputs import as_pixels
+from psa_pose.segmentation.answer import Labeller, build_labeller
+from psa_pose.segmentation.classes import ClassList
+from psa_pose.segmentation.pictures import blended
+from psa_pose.segmentation.spec import SegmentationSpec, load_segmentation
+
+
+class Segmenter:
+    """Pictures in, label maps out. Any number of threads may call one at the same time.
+
+    classes: names and colours. protocol: how the network is asked.
+    """
+
+    def __init__(self, label: Labeller, spec: SegmentationSpec, protocol: str) -> None:
+        self._label, self._spec = label, spec
+        self.protocol = protocol
+
+    @property
+    def classes(self) -> ClassList:
+        return self._spec.classes
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: str | Path, device: str | torch.device = "auto", protocol: str = "", precision: str = "fp32"
+    ) -> Segmenter:
+        """From what tools/train.py wrote, and nothing else.
+
+        device: "auto" (a GPU if there is one), or torch's word for one. protocol: of TEST.PROTOCOLS; "" takes the
+        first that the network was trained to be tested by, "full" where that is "crop". precision: of TEST.PRECISION.
+        Raises CheckpointError for an unfit file, ConfigError for what the device cannot do.
+        """
+        model, spec, cfg = load_segmentation(path)
+        chosen = protocol or cfg.TEST.PROTOCOLS[0]
+        if chosen == "crop":
+            if protocol:
+                raise ConfigError("protocol crop leaves out the rim of a picture; ask for full")
+            chosen = "full"
+        where = usable_device(device)
+        cfg.defrost()
+        cfg.TEST.PRECISION = precision
+        return cls(build_labeller(cfg, model.to(where), chosen, where), spec, chosen)
+
+    def __call__(self, image: Any) -> np.ndarray:
+        """The labels (H, W) uint8 of a picture: a path, a PIL image, or uint8 pixels (H, W, 3) RGB or (H, W) grey.
+
+        Raises DataError for a picture that cannot be read.
+        """
+        pixels = as_pixels(image)
+        ordered = pixels if self._spec.channel_order == "rgb" else np.ascontiguousarray(pixels[..., ::-1])
+        return self._label(torch.from_numpy(ordered)[None])[0].cpu().numpy()
+
+    def blend(self, image: Any, labels: np.ndarray, strength: float = 0.55) -> np.ndarray:
+        """A picture (H, W, 3) uint8 RGB under the colours of its labels; strength: of the colours, 0 to 1."""
+        return blended(as_pixels(image), labels, self.classes, strength)
