@@ -66,6 +66,8 @@ def read_rows(number: str, root: Path = Path()) -> tuple[str, list[Row]]:
     """
     tables: dict[str, Any] = {}
     for path in (root / file for file in _TABLES):
+        if number in tables:
+            break
         try:
             tables |= yaml.safe_load(path.read_text(encoding="utf-8"))
         except OSError as error:
