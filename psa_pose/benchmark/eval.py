@@ -13,7 +13,7 @@ import numpy as np
 from psa_pose.benchmark.fake_results import fake_val2017
 from psa_pose.errors import PsaPoseError
 from psa_pose.files import write_json
-from psa_pose.metrics.coco_ap import accumulate, coco_stats, match_results, to_results
+from psa_pose.metrics.coco_ap import accumulate, match_results, to_results
 from psa_pose.metrics.oks import instance_scores, oks_nms
 from psa_pose.metrics.pycocotools_check import pycocotools_ap
 from psa_pose.metrics.significance import bootstrap
@@ -47,7 +47,7 @@ def benchmark_eval(rounds: int, share: float = 1.0, check: bool = False) -> dict
             write_json(file, results)
             now = timed("write_s", now)
             matches = match_results(truth, results, sigmas)
-            stats = coco_stats(accumulate(matches))
+            stats = accumulate(matches).stats()
             timed("coco_eval_s", now)
             now = timed("total_s", begun)
             scores = instance_scores(predictions.box_scores, predictions.keypoint_scores, KEYPOINT_SCORE)

@@ -20,7 +20,7 @@ from psa_pose.data.loader import ShuffledBatches
 from psa_pose.dataset_tools.segmentation import browse_pictures
 from psa_pose.errors import ConfigError, DataError
 from psa_pose.evaluation.pictures import picture_crops
-from psa_pose.files import atomic_write
+from psa_pose.files import write_text
 from psa_pose.geometry import invert, transform_points
 from psa_pose.run_log import report_problems
 from psa_pose.skeleton import Skeleton
@@ -61,7 +61,7 @@ def run_browse(cfg: CfgNode, split: str, count: int, out: Path, info: Callable[[
     if out.suffix.lower() in PAGES:
         body = [f"<h1>{escape(title)}</h1>", html.note(NOTE), html.figure_grid(samples, width=30)]
         text = html.page(title, body, width=75)
-        atomic_write(out, lambda file: file.write(text.encode()))
+        write_text(out, text)
     else:
         middle = NOTE.index("; ") + 1
         write_picture(out, sample_sheet(samples, [title, NOTE[:middle], NOTE[middle + 1 :]], COLUMNS))

@@ -18,13 +18,13 @@ from psa_pose.evaluation.pck import compare_pck
 from psa_pose.evaluation.pictures import PictureSource
 from psa_pose.evaluation.result import Evaluation, format_table
 from psa_pose.evaluation.result_files import ResultFile, read_result_file
-from psa_pose.files import atomic_write, write_json
+from psa_pose.files import write_json, write_text
 from psa_pose.metrics.comparison import Comparison, compare
 from psa_pose.metrics.protocol import BOXES, mixed_protocols
 from psa_pose.metrics.torso_pck import PCK
 from psa_pose.tables import format_columns
 from psa_pose.visualization.draw import ring_joints
-from psa_pose.visualization.evaluation_page import ComparisonReport, render_comparison
+from psa_pose.visualization.evaluation_page import ComparisonReport
 from psa_pose.visualization.html import Figure
 
 SHOWN, PICTURED = 10, 9
@@ -138,7 +138,7 @@ def _write_page(path: Path, cfg: CfgNode, pair: list[ResultFile], rows: list[Eva
         pictures_show="Pictures, from left to right: annotated joints, the first model's, the second's. Rings: joints "
         f"whose OKS differs by more than {DIFFERENT:g} between the two, red where it is lower, green where higher.",
     )
-    atomic_write(path, lambda file: file.write(render_comparison(report).encode()))
+    write_text(path, report.page())
 
 
 def _figures(source: PictureSource, answer: Comparison, persons: list[int]) -> list[Figure]:

@@ -14,7 +14,7 @@ from psa_pose.data.coco import Annotations
 from psa_pose.evaluation.examples import Example, choose_examples
 from psa_pose.evaluation.pictures import PictureSource
 from psa_pose.evaluation.result import Evaluation
-from psa_pose.files import atomic_write
+from psa_pose.files import write_text
 from psa_pose.geometry import Grid
 from psa_pose.metrics.coco_ap import accumulate
 from psa_pose.metrics.diagnosis import keypoint_rows, locate, subset_ap
@@ -26,7 +26,7 @@ from psa_pose.metrics.torso_pck import PCK, joint_errors
 from psa_pose.predict import Predictor
 from psa_pose.skeleton import Skeleton
 from psa_pose.visualization.draw import overlay_heatmap
-from psa_pose.visualization.evaluation_page import Report, render
+from psa_pose.visualization.evaluation_page import Report
 from psa_pose.visualization.html import Figure
 
 _WORST, _PER_KIND = 8, 4
@@ -64,7 +64,7 @@ def write_report(
         pictures_show=f"Pictures, from left to right: annotated joints, found joints{maps}. The person's left is "
         "orange, the right blue.",
     )
-    atomic_write(path, lambda file: file.write(render(report).encode()))
+    write_text(path, report.page())
 
 
 def _figures(

@@ -71,11 +71,11 @@ def keypoint_ap(annotations: dict[str, Any], results: Sequence[dict[str, Any]], 
     annotations: the content of a person-keypoints annotation file. sigmas (K,): OKS constants. Equal to the last bit to
     `pycocotools_check.pycocotools_ap`, which the tests hold it to.
     """
-    return coco_stats(accumulate(match_results(annotations, results, sigmas)))
+    return accumulate(match_results(annotations, results, sigmas)).stats()
 
 
 @dataclass(frozen=True)
-class _Curves:
+class Curves:
     """Per group and OKS threshold; -1 where there is nobody to find.
 
     precision: (A, T, 101), 0 to 1, at RECALLS.
@@ -85,8 +85,18 @@ class _Curves:
     precision: np.ndarray
     recall: np.ndarray
 
+    def ap(self, group: int) -> float:
+        """AP of one group, 0 to 1; -1 where it has nobody to find."""
+        return _mean(self.precision[group])
 
-def accumulate(matches: Matches) -> _Curves:
+    def stats(self) -> dict[str, float]:
+        """STATS -> 0 to 1, -1 where undefined; the groups are those of AREAS."""
+        p, r = self.precision, self.recall
+        values = [p[0], p[0, 0], p[0, 5], p[1], p[2], r[0], r[0, :1], r[0, 5:6], r[1], r[2]]
+        return {name: _mean(value) for name, value in zip(STATS, values, strict=True)}
+
+
+def accumulate(matches: Matches) -> Curves:
     """Precision (the greatest at this recall or a higher one) and recall, over all images, best scores first."""
     A, T, _ = matches.person.shape
     precision, recall = -np.ones((A, T, len(RECALLS))), -np.ones((A, T))
@@ -94,32 +104,14 @@ def accumulate(matches: Matches) -> _Curves:
     for a in range(A):
         wanted = np.count_nonzero(matches.counted[a])
         for t in range(T if wanted else 0):
-            right, wrong = true_false_positives(matches, a, t)
+            right, wrong = matches.true_false_positives(a, t)
             tp, fp = np.cumsum(right[order]).astype(float), np.cumsum(wrong[order]).astype(float)
             reached = tp / wanted
             envelope = np.maximum.accumulate((tp / (fp + tp + np.spacing(1)))[::-1])[::-1]
             recall[a, t] = reached[-1] if len(reached) else 0
             at = np.searchsorted(reached, RECALLS, side="left")
             precision[a, t] = np.append(envelope, 0.0)[at]
-    return _Curves(precision, recall)
-
-
-def true_false_positives(matches: Matches, group: int, threshold: int) -> tuple[np.ndarray, np.ndarray]:
-    """Masks (D,) of the predicted persons that count as hits and as false alarms."""
-    hit, counts = matches.person[group, threshold] >= 0, ~matches.ignored[group, threshold]
-    return hit & counts, ~hit & counts
-
-
-def group_ap(curves: _Curves, group: int) -> float:
-    """AP of one group, 0 to 1; -1 where it has nobody to find."""
-    return _mean(curves.precision[group])
-
-
-def coco_stats(curves: _Curves) -> dict[str, float]:
-    """STATS -> 0 to 1, -1 where undefined; the groups are those of AREAS."""
-    p, r = curves.precision, curves.recall
-    values = [p[0], p[0, 0], p[0, 5], p[1], p[2], r[0], r[0, :1], r[0, 5:6], r[1], r[2]]
-    return {name: _mean(value) for name, value in zip(STATS, values, strict=True)}
+    return Curves(precision, recall)
 
 
 def _mean(values: np.ndarray) -> float:

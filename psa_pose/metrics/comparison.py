@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.metrics.coco_ap import accumulate, coco_stats
+from psa_pose.metrics.coco_ap import accumulate
 from psa_pose.metrics.diagnosis import Localization, locate
 from psa_pose.metrics.matching import match, read_pairs
 from psa_pose.metrics.significance import Estimate, bootstrap, differences
@@ -57,7 +57,7 @@ def compare(
     for results in (first, second):
         pairs = read_pairs(annotations, results, sigmas)
         matches = match(pairs)
-        stats.append(coco_stats(accumulate(matches)))
+        stats.append(accumulate(matches).stats())
         samples.append(bootstrap(matches, resamples, seed))
         located.append(locate(pairs))
     return Comparison(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from psa_pose.geometry import pairwise_iou
-from psa_pose.metrics.coco_ap import accumulate, group_ap
+from psa_pose.metrics.coco_ap import accumulate
 from psa_pose.metrics.matching import Group, Pairs, keypoint_similarity, match
 from psa_pose.metrics.persons import GroundTruth, Predicted
 
@@ -141,7 +141,7 @@ def subset_ap(pairs: Pairs) -> list[dict[str, Any]]:
     for kind, groups in _subsets(pairs.truth, pairs.predicted).items():
         curves = accumulate(match(pairs, groups))
         for number, group in enumerate(groups):
-            ap = group_ap(curves, number)
+            ap = curves.ap(number)
             persons = int((~group.left_out).sum())
             rows.append({"by": kind, "group": group.name, "persons": persons, "AP": ap if ap >= 0 else None})
     return rows

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from psa_pose.metrics.coco_ap import accumulate, group_ap
+from psa_pose.metrics.coco_ap import accumulate
 from psa_pose.metrics.diagnosis import Localization, everyone
 from psa_pose.metrics.matching import Group, Pairs, make_pairs, match
 from psa_pose.metrics.persons import GroundTruth, Predicted, sort_predicted
@@ -151,4 +151,4 @@ def _repaired_ap(pairs: Pairs, repaired: Predicted) -> float:
 
 
 def _ap(pairs: Pairs, group: Group | None = None) -> float:
-    return group_ap(accumulate(match(pairs, [group or everyone(pairs)])), 0)
+    return accumulate(match(pairs, [group or everyone(pairs)])).ap(0)

@@ -69,6 +69,11 @@ class Matches:
     ignored: np.ndarray
     counted: np.ndarray
 
+    def true_false_positives(self, group: int, threshold: int) -> tuple[np.ndarray, np.ndarray]:
+        """Masks (D,) of the predicted persons that count as hits and as false alarms."""
+        hit, counts = self.person[group, threshold] >= 0, ~self.ignored[group, threshold]
+        return hit & counts, ~hit & counts
+
 
 def _area_groups(truth: GroundTruth, predicted: Predicted) -> list[Group]:
     """COCO's three: all, medium and large persons."""

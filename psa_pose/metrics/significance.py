@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from psa_pose.errors import DataError
-from psa_pose.metrics.coco_ap import RECALLS, STATS, true_false_positives
+from psa_pose.metrics.coco_ap import RECALLS, STATS
 from psa_pose.metrics.matching import Matches
 
 # Resamples whose curves are held at once.
@@ -63,7 +63,7 @@ def _steps(matches: Matches, group: int, threshold: int) -> tuple[sparse.csr_mat
     all who were found since the step before, the hit included. False alarms after the last hit change nothing.
     """
     order = np.argsort(-matches.predicted.scores, kind="stable")
-    right, wrong = true_false_positives(matches, group, threshold)
+    right, wrong = matches.true_false_positives(group, threshold)
     right, counts, image = right[order], (right | wrong)[order], matches.predicted.image[order]
     step = np.cumsum(right) - right
     steps = int(right.sum())

@@ -10,7 +10,7 @@ from psa_pose.files import write_json, write_text
 from psa_pose.metrics.protocol import BOXES
 from psa_pose.models.complexity import GI
 from psa_pose.paper.results import PROTOCOLS, STATS
-from psa_pose.visualization.noted_table import NotedTable, as_markdown, as_page
+from psa_pose.visualization.noted_table import NotedTable
 
 _HEADER = (
     "row", "AP, ground-truth boxes", "AP, detector boxes", "printed AP", "printed looks like", "ours - printed",
@@ -112,7 +112,7 @@ def _printed(row: Mapping[str, Any], name: str) -> str:
 
 def write_page(stem: Path, table: NotedTable, content: Mapping[str, Any]) -> str:
     """Write a table in three forms; the answer says where."""
-    write_text(stem.with_suffix(".md"), as_markdown(table))
-    write_text(stem.with_suffix(".html"), as_page(table))
+    write_text(stem.with_suffix(".md"), table.as_markdown())
+    write_text(stem.with_suffix(".html"), table.as_page())
     write_json(stem.with_suffix(".json"), content)
     return f"{stem}.md, .json and .html"

@@ -19,7 +19,7 @@ from psa_pose.paper.jobs import Write, run_jobs
 from psa_pose.paper.plan import Job, Plan, Step, common_keys, test_step
 from psa_pose.paper.reproduce import check_data, finish
 from psa_pose.paper.results import read_result, scores, status
-from psa_pose.visualization.noted_table import NotedTable, as_markdown
+from psa_pose.visualization.noted_table import NotedTable
 
 _LIST = CONFIGS / "paper/published.yaml"
 _HEADER = (
@@ -91,7 +91,7 @@ def reproduce_published(plan: Plan, folder: Path, write: Write, dry_run: bool, m
     """
     entries = read_published(plan.root, folder)
     if markdown_only:
-        write(as_markdown(_published_table(_published_content(entries, plan.out, {}))))
+        write(_published_table(_published_content(entries, plan.out, {})).as_markdown())
         return
     write("".join(f"{line}\n" for line in _missing_files(entries)))
     jobs = [_published_job(plan, entry) for entry in entries if entry.path]

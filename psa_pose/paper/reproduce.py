@@ -19,7 +19,7 @@ from psa_pose.paper.jobs import Write, run_jobs
 from psa_pose.paper.plan import PUBLISHED_GPUS, TRAIN_PERSONS, Job, Plan, gpu_hours, row_job
 from psa_pose.paper.results import table_content
 from psa_pose.synthetic.dataset import generate
-from psa_pose.visualization.noted_table import NotedTable, as_markdown
+from psa_pose.visualization.noted_table import NotedTable
 
 SEGMENTATION_TABLES = ("3", "5")
 
@@ -130,7 +130,7 @@ def print_markdown(plan: Plan, options: Options, write: Write) -> None:
     """The table as it stands, as Markdown, and nothing else: nothing is run, no file is written."""
     title, shown, wanted = _rows_of(plan, options)
     rows = wanted if options.names else shown
-    write(as_markdown(_page(options, table_content(title, rows, plan.out, plan.root, {}, options.smoke))))
+    write(_page(options, table_content(title, rows, plan.out, plan.root, {}, options.smoke)).as_markdown())
 
 
 def finish(jobs: Sequence[Job], failures: Mapping[Path, str], files: str, follow: str, write: Write) -> None:

@@ -15,7 +15,7 @@ from psa_pose.config import dump_config, load_config
 from psa_pose.errors import DataError
 from psa_pose.evaluation.result_files import read_result_file
 from psa_pose.files import write_json, write_text
-from psa_pose.metrics.coco_ap import STATS, accumulate, coco_stats, match_results
+from psa_pose.metrics.coco_ap import STATS, accumulate, match_results
 from psa_pose.metrics.significance import Estimate, bootstrap, differences
 from psa_pose.paper.jobs import Write, run_jobs
 from psa_pose.paper.plan import Job, Plan, run_steps
@@ -157,7 +157,7 @@ def _scored(path: Path) -> tuple[float, np.ndarray]:
     """AP of a result file, 0 to 1, and STATS of each resample of its images."""
     file = read_result_file(path)
     matches = match_results(file.annotations.content, file.results, np.array(file.skeleton.sigmas))
-    return coco_stats(accumulate(matches))["AP"], bootstrap(matches)
+    return accumulate(matches).stats()["AP"], bootstrap(matches)
 
 
 def _row(

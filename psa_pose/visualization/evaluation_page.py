@@ -57,6 +57,20 @@ class Report:
     figures: dict[str, list[html.Figure]] = field(default_factory=dict)
     pictures_show: str = ""
 
+    def page(self) -> str:
+        """The page's text."""
+        body = [
+            f"<h1>{escape(self.title)}</h1><p>{escape(self.protocol)}</p>",
+            _statistics(self),
+            pck_section(self.pck) if self.pck else "",
+            _curves(self),
+            _keypoints(self),
+            _kinds(self),
+            _errors(self),
+            *_figures(self.figures, self.pictures_show),
+        ]
+        return html.page(f"{self.title}: {self.protocol}", body)
+
 
 @dataclass(frozen=True)
 class ComparisonReport:
@@ -76,49 +90,33 @@ class ComparisonReport:
     figures: dict[str, list[html.Figure]]
     pictures_show: str
 
-
-def render(report: Report) -> str:
-    """The page's text."""
-    body = [
-        f"<h1>{escape(report.title)}</h1><p>{escape(report.protocol)}</p>",
-        _statistics(report),
-        pck_section(report.pck) if report.pck else "",
-        _curves(report),
-        _keypoints(report),
-        _kinds(report),
-        _errors(report),
-        *_figures(report.figures, report.pictures_show),
-    ]
-    return html.page(f"{report.title}: {report.protocol}", body)
-
-
-def render_comparison(report: ComparisonReport) -> str:
-    """The page's text."""
-    comparison = report.comparison
-    rows = [
-        [name, *(f"{100 * stats[name]:.1f}" for stats in comparison.stats), f"{100 * d.value:+.2f}",
-         f"{100 * d.low:+.2f} to {100 * d.high:+.2f}", f"{d.p_value:.3f}"]
-        for name, d in comparison.differences.items()
-    ]  # fmt: skip
-    keypoints = comparison.keypoints
-    chart = svg.bars(
-        [row["keypoint"] for row in keypoints], [row["difference"] for row in keypoints], "change of mean OKS", ""
-    )
-    sides = [
-        f"<li>{what}: {escape(name)} ({escape(protocol)})"
-        for what, name, protocol in zip(("first", "second"), report.names, report.protocols, strict=True)
-    ]
-    body = [
-        f"<h1>Two models on the same persons</h1><ul>{''.join(sides)}</ul>",
-        *(f"<p><b>{escape(warning)}</b></p>" for warning in report.warnings),
-        f"<h2>{'Statistics' if PCK in comparison.stats[0] else 'COCO statistics'}, percent</h2>",
-        html.table(["", "first", "second", "difference", "95 % interval", "p"], rows),
-        html.note("Paired bootstrap over images; p is two-sided."),
-        f"<h2>Second minus first: mean OKS of each keypoint, percent</h2>{chart}",
-        html.note("Blue: the second is better; orange: the first is."),
-        *_figures(report.figures, report.pictures_show),
-    ]
-    return html.page("Two models compared", body)
+    def page(self) -> str:
+        """The page's text."""
+        comparison = self.comparison
+        rows = [
+            [name, *(f"{100 * stats[name]:.1f}" for stats in comparison.stats), f"{100 * d.value:+.2f}",
+             f"{100 * d.low:+.2f} to {100 * d.high:+.2f}", f"{d.p_value:.3f}"]
+            for name, d in comparison.differences.items()
+        ]  # fmt: skip
+        keypoints = comparison.keypoints
+        chart = svg.bars(
+            [row["keypoint"] for row in keypoints], [row["difference"] for row in keypoints], "change of mean OKS", ""
+        )
+        sides = [
+            f"<li>{what}: {escape(name)} ({escape(protocol)})"
+            for what, name, protocol in zip(("first", "second"), self.names, self.protocols, strict=True)
+        ]
+        body = [
+            f"<h1>Two models on the same persons</h1><ul>{''.join(sides)}</ul>",
+            *(f"<p><b>{escape(warning)}</b></p>" for warning in self.warnings),
+            f"<h2>{'Statistics' if PCK in comparison.stats[0] else 'COCO statistics'}, percent</h2>",
+            html.table(["", "first", "second", "difference", "95 % interval", "p"], rows),
+            html.note("Paired bootstrap over images; p is two-sided."),
+            f"<h2>Second minus first: mean OKS of each keypoint, percent</h2>{chart}",
+            html.note("Blue: the second is better; orange: the first is."),
+            *_figures(self.figures, self.pictures_show),
+        ]
+        return html.page("Two models compared", body)
 
 
 def _statistics(report: Report) -> str:

@@ -29,27 +29,25 @@ class NotedTable:
     details_header: Sequence[str] = ()
     details: Sequence[Sequence[str]] = field(default_factory=list)
 
+    def as_markdown(self) -> str:
+        """The table as Markdown, a section of the second level."""
+        parts = [f"## {self.title}"]
+        parts += [f"**{self.warning}**"] if self.warning else []
+        parts += [markdown_table(self.header, self.rows), self.legend.replace("*", "\\*").replace("~", "\\~")]
+        parts += ["\n".join(f"- {note}" for note in self.notes)] if self.notes else []
+        if self.details:
+            parts.append(f"### {self.details_title}\n\n{markdown_table(self.details_header, self.details)}")
+        return "\n\n".join(parts) + "\n"
 
-def as_markdown(table: NotedTable) -> str:
-    """The table as Markdown, a section of the second level."""
-    parts = [f"## {table.title}"]
-    parts += [f"**{table.warning}**"] if table.warning else []
-    parts += [markdown_table(table.header, table.rows), table.legend.replace("*", "\\*").replace("~", "\\~")]
-    parts += ["\n".join(f"- {note}" for note in table.notes)] if table.notes else []
-    if table.details:
-        parts.append(f"### {table.details_title}\n\n{markdown_table(table.details_header, table.details)}")
-    return "\n\n".join(parts) + "\n"
-
-
-def as_page(table: NotedTable) -> str:
-    """The table as an HTML page."""
-    notes = "".join(f"<li>{escape(note)}</li>" for note in table.notes)
-    body = [
-        f"<h1>{escape(table.title)}</h1>",
-        f"<p><b>{escape(table.warning)}</b></p>" if table.warning else "",
-        html.table(table.header, table.rows),
-        html.note(table.legend),
-        f"<ul class='note'>{notes}</ul>" if notes else "",
-        f"<h2>{table.details_title}</h2>{html.table(table.details_header, table.details)}" if table.details else "",
-    ]
-    return html.page(table.title, body, width=90)
+    def as_page(self) -> str:
+        """The table as an HTML page."""
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
+        body = [
+            f"<h1>{escape(self.title)}</h1>",
+            f"<p><b>{escape(self.warning)}</b></p>" if self.warning else "",
+            html.table(self.header, self.rows),
+            html.note(self.legend),
+            f"<ul class='note'>{notes}</ul>" if notes else "",
+            f"<h2>{self.details_title}</h2>{html.table(self.details_header, self.details)}" if self.details else "",
+        ]
+        return html.page(self.title, body, width=90)

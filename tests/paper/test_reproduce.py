@@ -27,7 +27,6 @@ from psa_pose.paper.plan import Plan, batch_keys, gpu_hours, row_job
 from psa_pose.paper.published import read_published, reproduce_published
 from psa_pose.paper.reproduce import Options, dry_run, print_markdown, reproduce_table
 from psa_pose.paper.results import finished_result, looks_like, table_content, write_result
-from psa_pose.visualization.noted_table import as_markdown, as_page
 from tests.runs import run_test
 
 ROOT = Path(__file__).parents[2]
@@ -254,12 +253,12 @@ def test_a_table_says_protocol_interval_difference_and_what_was_changed(small_ro
     (made,) = content["rows"]
     percent = 100 * evaluation.stats["AP"]
     assert made["ours_minus_printed"] == {"ground_truth": round(percent - 76.5, 2)}
-    text = as_markdown(table_page(content))
+    text = table_page(content).as_markdown()
     assert f"| Good (1) | {percent:.1f} ({100 * low:.1f} to {100 * high:.1f}, no flip) | not tested | 76.5 |" in text
     assert f"| ground truth | {percent - 76.5:+.1f} ground truth |" in text
     assert "(1) Good: run with TRAIN.EPOCHS: 12 -> 3" in text
     assert "| Good | printed | - | 76.5 | 93.6 | 83.6 | 73.2 | 81.0 | 79.0 |" in text
-    assert "All statistics" in as_page(table_page(content))
+    assert "All statistics" in table_page(content).as_page()
 
 
 def test_what_a_print_looks_like():
