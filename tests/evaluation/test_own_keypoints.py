@@ -89,7 +89,7 @@ def test_own_keypoints_from_yaml_alone(config_file, monkeypatch, capsys):
         monkeypatch, capsys, "test", "--cfg", folder / "config.yaml", "--checkpoint", folder / "best.pt"
     )
     assert status == 0, said
-    assert re.search(r"ground truth  val2017  yes +\d+ +\d+\.\d", said)
+    assert re.search(r"ground truth  val2017  yes +\d+ +- +\d+\.\d", said)
     assert re.search(r"detector +val2017  yes +\d+ +\d+\.\d", said)
     results = folder / "test/keypoints_val2017_ground_truth_results.json"
     assert {len(entry["keypoints"]) for entry in json.loads(results.read_text())} == {15}
