@@ -24,9 +24,9 @@ from psa_pose.codecs import build_codec
 from psa_pose.config import dump_config, load_config
 from psa_pose.config.defaults import default_config
 from psa_pose.data.build import build_test_sets, build_train_set
-from psa_pose.data.images import read_image
 from psa_pose.data.loader import ShuffledBatches
 from psa_pose.errors import PsaPoseError
+from psa_pose.media.pictures import read_image
 from psa_pose.models import build_model
 from psa_pose.skeleton import COCO
 from psa_pose.training.optimizer import build_optimizer, load_optimizer, weight_groups

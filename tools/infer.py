@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from psa_pose.inference.overlays import OVERLAYS
     from psa_pose.inference.run import InferOptions, infer_camera, run_infer
     from psa_pose.inference.sources import find_files, is_video
+    from psa_pose.media.video import open_camera
     from psa_pose.segmentation.spec import is_segmentation
-    from psa_pose.video import open_camera
 
     # An option that takes several words takes the files behind it too.
     overlays = tuple(word for word in args.overlay if word in OVERLAYS)

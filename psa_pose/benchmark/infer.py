@@ -20,12 +20,12 @@ from psa_pose.benchmark.measure import Work, alternate, ratio
 from psa_pose.checkpoints import checkpoint_content, save_checkpoint
 from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.config.skeleton import build_skeleton
-from psa_pose.data.images import decode_image
 from psa_pose.errors import ConfigError, PsaPoseError, closest
 from psa_pose.export.write import export_checkpoint
 from psa_pose.geometry import box_to_region, crop_matrix, warp
 from psa_pose.inference.backends import OnnxBackend
 from psa_pose.inference.estimator import PoseEstimator
+from psa_pose.media.pictures import decode_image
 from psa_pose.models import build_model
 from psa_pose.predict import TorchBackend, crop_to_image
 from psa_pose.visualization.draw import draw_skeleton

@@ -10,9 +10,10 @@ import numpy as np
 from yacs.config import CfgNode
 
 from psa_pose.data.augment import Augmentation
-from psa_pose.data.check_boxes import check_boxes, detector_recall
-from psa_pose.data.check_images import SAMPLED, image_findings, look_at_images, turned_text
-from psa_pose.data.check_labels import check_crops, check_labels
+from psa_pose.data.checks.boxes import check_boxes, detector_recall
+from psa_pose.data.checks.findings import tell
+from psa_pose.data.checks.images import SAMPLED, image_findings, look_at_images, turned_text
+from psa_pose.data.checks.labels import check_crops, check_labels
 from psa_pose.data.coco import (
     Annotations,
     Labels,
@@ -25,7 +26,6 @@ from psa_pose.data.coco import (
 )
 from psa_pose.data.dataset import CropDataset
 from psa_pose.data.detections import detected_persons
-from psa_pose.data.findings import tell
 from psa_pose.data.lsp import read_lsp
 from psa_pose.data.mpii import HeadTruth, read_head_truth, read_mpii
 from psa_pose.errors import DataError

@@ -19,11 +19,11 @@ import torch.nn.functional as F
 
 from psa_pose.data.batch import Batch, make_batch, stack
 from psa_pose.data.dataset import CropDataset
-from psa_pose.data.headers import read_header
-from psa_pose.data.images import Size, decode_image, is_plain_jpeg, orientation_to_apply, read_file, size_problem
 from psa_pose.data.loader import BatchMaker, Key
 from psa_pose.errors import ConfigError, DataError
 from psa_pose.geometry import invert
+from psa_pose.media.headers import read_header
+from psa_pose.media.pictures import Size, decode_image, is_plain_jpeg, orientation_to_apply, read_file, size_problem
 
 
 class EncodedBatch(NamedTuple):

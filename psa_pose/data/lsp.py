@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.data.check_images import read_image_header
+from psa_pose.data.checks.images import read_image_header
 from psa_pose.data.coco import Annotations, check_range
 from psa_pose.data.coco_form import PERSON_CATEGORY
 from psa_pose.data.mat import read_mat

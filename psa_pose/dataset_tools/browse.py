@@ -15,13 +15,13 @@ from psa_pose.data.augment import View, augment_view, sample_generator
 from psa_pose.data.batch import collate
 from psa_pose.data.build import build_test_sets, build_train_set
 from psa_pose.data.dataset import CropDataset
-from psa_pose.data.images import read_image
 from psa_pose.data.loader import ShuffledBatches
 from psa_pose.dataset_tools.segmentation import browse_pictures
 from psa_pose.errors import ConfigError, DataError
 from psa_pose.evaluation.pictures import picture_crops
 from psa_pose.files import write_text
 from psa_pose.geometry import invert, transform_points
+from psa_pose.media.pictures import read_image
 from psa_pose.run_log import report_problems
 from psa_pose.skeleton import Skeleton
 from psa_pose.visualization import html

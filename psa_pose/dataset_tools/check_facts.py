@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from psa_pose.data.check_boxes import check_boxes, detector_recall
-from psa_pose.data.check_images import image_findings, look_at_images, turned_text
-from psa_pose.data.check_labels import check_labels
+from psa_pose.data.checks.boxes import check_boxes, detector_recall
+from psa_pose.data.checks.findings import Finding, some
+from psa_pose.data.checks.images import image_findings, look_at_images, turned_text
+from psa_pose.data.checks.labels import check_labels
 from psa_pose.data.coco import Annotations, image_arrays, image_sizes, labels_of, read_annotations
 from psa_pose.data.detections import detected_persons
-from psa_pose.data.findings import Finding, some
 from psa_pose.errors import DataError
 from psa_pose.skeleton import Skeleton
 

@@ -12,10 +12,10 @@ import torch
 from psa_pose.config.skeleton import read_category
 from psa_pose.data.coco import Annotations, image_arrays, image_sizes, read_annotations, read_image_info
 from psa_pose.data.coco_form import PERSON_CATEGORY
-from psa_pose.data.images import read_image
 from psa_pose.distributed import progress_bar
 from psa_pose.files import read_json, write_json
 from psa_pose.inference.detector import PersonDetector
+from psa_pose.media.pictures import read_image
 from psa_pose.metrics.pycocotools_check import PersonAP
 from psa_pose.skeleton import Skeleton
 from psa_pose.tables import format_columns

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from psa_pose.data.headers import upright
-from psa_pose.data.images import read_image
 from psa_pose.errors import DataError
+from psa_pose.media.headers import upright
+from psa_pose.media.pictures import read_image
 
 # cv2.warpAffine holds positions in 16 bits.
 _GREATEST_SIDE = 32_766

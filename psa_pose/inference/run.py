@@ -21,7 +21,7 @@ from psa_pose.inference.people import CocoWriter, suppress_duplicates
 from psa_pose.inference.sources import is_video
 from psa_pose.inference.stream import Frame, FrameResult, Refine, stream
 from psa_pose.inference.tracker import Tracker
-from psa_pose.video import Camera, open_video, read_camera, read_frames
+from psa_pose.media.video import Camera, open_video, read_camera, read_frames
 from psa_pose.visualization.draw import write_picture
 
 

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from psa_pose.data.images import read_image
 from psa_pose.errors import DataError
 from psa_pose.inference.boxes import Boxes
 from psa_pose.inference.estimator import Person, PoseEstimator
 from psa_pose.inference.people import draw_people
-from psa_pose.video import Prefetcher, open_camera, open_video, read_camera, read_frames
+from psa_pose.media.pictures import read_image
+from psa_pose.media.video import Prefetcher, open_camera, open_video, read_camera, read_frames
 
 # A frame: (H, W, 3) uint8 RGB, or the path of a picture; or in the place of one that is broken, None or what is wrong.
 Frame = np.ndarray | str | Path | DataError | None

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from psa_pose.data.images import read_image
 from psa_pose.errors import DataError
 from psa_pose.label_import.records import LabelledImage, slashes
+from psa_pose.media.pictures import read_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 

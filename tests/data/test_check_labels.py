@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from psa_pose.data.check_boxes import check_boxes, detector_recall
-from psa_pose.data.check_labels import check_labels
+from psa_pose.data.checks.boxes import check_boxes, detector_recall
+from psa_pose.data.checks.labels import check_labels
 from psa_pose.data.coco import labels_of, read_annotations
 from psa_pose.data.detections import detected_persons
 from psa_pose.skeleton import COCO

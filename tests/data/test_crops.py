@@ -11,9 +11,9 @@ from psa_pose.data.augment import View
 from psa_pose.data.build import build_test_sets, build_train_set
 from psa_pose.data.coco import Persons, clip_boxes
 from psa_pose.data.dataset import CropDataset
-from psa_pose.data.images import read_image
 from psa_pose.data.loader import OrderedBatches, ShuffledBatches
 from psa_pose.geometry import crop_matrix, invert, warp
+from psa_pose.media.pictures import read_image
 from psa_pose.skeleton import COCO, make_skeleton
 
 THREE = make_skeleton({"name": "three", "names": ["left_eye", "nose", "right_eye"]}, "three")

@@ -14,9 +14,9 @@ from psa_pose.data import device_decode
 from psa_pose.data.batch import Batch, make_batch
 from psa_pose.data.build import build_train_set
 from psa_pose.data.device_decode import batch_maker, decode_jpegs, decode_on_device, encode_batch
-from psa_pose.data.images import is_plain_jpeg, read_image
 from psa_pose.data.loader import ShuffledBatches, make_loader
 from psa_pose.errors import ConfigError
+from psa_pose.media.pictures import is_plain_jpeg, read_image
 from psa_pose.skeleton import COCO
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="decodes with nvJPEG, which needs a GPU")

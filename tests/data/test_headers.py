@@ -9,9 +9,9 @@ import torch
 
 from psa_pose.data.build import build_test_sets, build_train_set
 from psa_pose.data.device_decode import decode_on_device, encode_batch
-from psa_pose.data.headers import Header, exif_orientation, read_header, upright
-from psa_pose.data.images import read_image
 from psa_pose.errors import DataError
+from psa_pose.media.headers import Header, exif_orientation, read_header, upright
+from psa_pose.media.pictures import read_image
 from psa_pose.skeleton import COCO
 from tests.data.people import consistent
 from tests.data.photographs import photograph, pixels

@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from psa_pose.data.images import read_image
 from psa_pose.errors import DataError
+from psa_pose.media.pictures import read_image
 
 
 def picture(height=40, width=60) -> np.ndarray:

@@ -16,9 +16,9 @@ from PIL import Image, ImageOps
 import psa_pose
 from psa_pose.checkpoints import checkpoint_content, save_checkpoint
 from psa_pose.checkpoints.spec import ModelSpec
-from psa_pose.data.images import read_image
 from psa_pose.errors import CheckpointError, ConfigError, DataError
 from psa_pose.inference import stream
+from psa_pose.media.pictures import read_image
 from psa_pose.models import build_model
 from tests.data.photographs import photograph, pixels
 from tests.runs import run_test

@@ -24,10 +24,10 @@ from psa_pose.inference.inputs import as_pixels
 from psa_pose.inference.people import CocoWriter, draw_people, suppress_duplicates
 from psa_pose.inference.run import InferOptions, _refine, run_infer
 from psa_pose.inference.tracker import OneEuro, Tracker
+from psa_pose.media.video import Camera, Prefetcher, open_video, read_camera, read_frames
 from psa_pose.metrics.oks import oks_nms, pairwise_oks
 from psa_pose.predict import CropNetwork, Normalization
 from psa_pose.skeleton import COCO
-from psa_pose.video import Camera, Prefetcher, open_video, read_camera, read_frames
 from psa_pose.visualization.draw import jpeg_bytes, write_picture
 
 # Red, green and blue far enough apart for any video's compression.

@@ -8,7 +8,7 @@ import pytest
 
 from psa_pose.errors import DataError
 from psa_pose.inference.stream import stream
-from psa_pose.video import open_camera, open_video, read_camera, read_frames
+from psa_pose.media.video import open_camera, open_video, read_camera, read_frames
 
 # Of conftest.py's video.
 FRAMES, BROKEN = 12, 5

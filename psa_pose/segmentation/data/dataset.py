@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import Dataset
 
 from psa_pose.data.augment import sample_generator
-from psa_pose.data.images import read_image
 from psa_pose.errors import DataError
+from psa_pose.media.pictures import read_image
 from psa_pose.segmentation.classes import IGNORE
 from psa_pose.segmentation.data.augment import PAD_LABEL, SegmentationAugmentation, cut, draw_view, jitter_color
 from psa_pose.segmentation.data.class_uniform import ClassPlaces, class_places, tile_places

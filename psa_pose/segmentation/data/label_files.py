@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from psa_pose.data.images import read_file
 from psa_pose.errors import DataError
 from psa_pose.files import atomic_write
+from psa_pose.media.pictures import read_file
 from psa_pose.segmentation.cityscapes_classes import train_ids
 from psa_pose.segmentation.classes import IGNORE
 

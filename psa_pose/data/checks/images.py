@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from psa_pose.data.findings import Finding
-from psa_pose.data.headers import Header, read_header
-from psa_pose.data.images import Size, orientation_to_apply, size_problem
+from psa_pose.data.checks.findings import Finding
+from psa_pose.media.headers import Header, read_header
+from psa_pose.media.pictures import Size, orientation_to_apply, size_problem
 
 # Enough for a header with a large EXIF block; the rest of the file is read where it is not.
 START = 1 << 16

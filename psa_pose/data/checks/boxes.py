@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from psa_pose.data.checks.findings import ERROR_BELOW, Finding
+from psa_pose.data.checks.readings import BOX_READINGS, iou, on_images
 from psa_pose.data.coco import Labels, Persons
-from psa_pose.data.findings import ERROR_BELOW, Finding
-from psa_pose.data.readings import BOX_READINGS, iou, on_images
 
 # Intersection over union from which a box finds a person.
 FOUND = 0.5

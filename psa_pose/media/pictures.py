@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from psa_pose.data.headers import exif_orientation, jpeg_segments, upright
 from psa_pose.errors import DataError
+from psa_pose.media.headers import exif_orientation, jpeg_segments, upright
 
 # Width and height; (0, 0) where nobody states them.
 Size = tuple[float, float]

@@ -1,0 +1,1 @@
+"""Pictures and videos as pixels, upright where they say how they were held."""
