@@ -42,9 +42,11 @@ def test_an_archive_is_written_where_it_is_wanted(trained, tmp_path, monkeypatch
     assert out.stat().st_size > 1e5
 
 
-@pytest.mark.parametrize(("words", "flip"), [((), True), (("--flip",), True), (("--no-flip",), False)])
+@pytest.mark.parametrize(
+    ("words", "flip"), [((), True), pytest.param(("--flip",), True, marks=pytest.mark.slow), (("--no-flip",), False)]
+)
 def test_the_flip_test_is_in_the_file_unless_it_is_refused(trained, monkeypatch, words, flip):
-    run(monkeypatch, "--checkpoint", trained[0], "--keypoints", *words)
+    run(monkeypatch, "--checkpoint", trained[0], *words)
     assert OnnxBackend(trained[0].with_suffix(".onnx")).exported.flip == flip
 
 

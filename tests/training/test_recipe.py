@@ -139,7 +139,7 @@ def test_what_a_cpu_cannot_do_is_said(small, words, says):
     ("words", "says"),
     [
         (["TRAIN.PRECISION", "fp16"], "fp16 needs a GPU"),
-        (["TRAIN.ACCUMULATE", 9], "no more parts than persons"),
+        (["TRAIN.ACCUMULATE", 9], "no more parts than samples"),
         (["TRAIN.EMA", 1.0], "TRAIN.EMA is 1.0"),
     ],
 )
