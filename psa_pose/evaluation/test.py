@@ -68,13 +68,16 @@ def _never() -> None:
 
 
 def load_model(task: Task, checkpoint: Path, info: Info) -> nn.Module:
-    """The network of a checkpoint, in evaluation mode. Raises CheckpointError for one that is not the task's."""
+    """The network of a checkpoint; who predicts with it puts it into evaluation mode.
+
+    Raises CheckpointError for one that is not the task's.
+    """
     content = load_checkpoint(checkpoint)
     task.spec().check(content, checkpoint)
     check_device(task.cfg, task.device)
     model = task.build_model()
     info(load_weights(model, content["model"], checkpoint))
-    return model.eval()
+    return model
 
 
 def run_results(cfg: CfgNode, path: Path, report: bool = False, baselines: bool = False) -> Evaluation:

@@ -60,7 +60,7 @@ def small_root(tmp_path):
     for folder in ("tools", "scripts"):
         (root / folder).symlink_to(ROOT / folder)
     (configs / "tiny.yaml").write_text(TINY)
-    (configs / "broken.yaml").write_text("_BASE_: tiny.yaml\nDATASET:\n  TRAIN_IMAGES: nowhere\n")
+    (configs / "broken.yaml").write_text("_BASE_: tiny.yaml\nDATASET:\n  TRAIN_IMAGES: nowhere\nMODEL:\n  WIDTH: 64\n")
     rows = [{"name": "Good", "config": "tiny", "printed": PRINTED}, {"name": "Broken", "config": "broken"}]
     fair = [{"name": "Fair, PSA(p)", "config": "tiny", "overrides": ["MODEL.ATTENTION.NAME", "psa_p"]}]
     tables = {"2": {"title": "Small table", "rows": rows, "like_for_like": fair}}
@@ -176,7 +176,12 @@ def test_rows_are_run_kept_and_a_failing_one_stops_no_other(small_root, tmp_path
     with pytest.raises(PsaPoseError, match=r"1 of 2 rows failed; the others are in .*table_2\.md"):
         reproduce_table(plan, Options("2", ["Broken", "Good"], smoke=True), said[1])
     text = "".join(said[0])
-    assert re.search(r"row 1 of 2: Good, .*: train test in \d+ \w+ \(\d+ \w+ elapsed, about \d+ \w+ left\)\n", text)
+    first = r"row 1 of 2: Good, .*: train test in (\d+) s \(\d+ s elapsed, about (\d+) (\w+) left\)\n"
+    seconds, ahead, unit = re.search(first, text).groups()
+    jobs = [row_job(plan, row) for row in read_rows("2", small_root)[1][:2]]
+    factor = jobs[1].cost / jobs[0].cost
+    assert factor > 5
+    assert int(ahead) * {"s": 1, "min": 60}[unit] == pytest.approx(factor * int(seconds), rel=0.3)
     assert re.search(r"row 2 of 2: Broken, .*: train FAILED \(.* elapsed\)\n", text)
     assert re.search(r"failed: Broken: train ended with status 2: image folder .*nowhere does not exist", text)
     table = json.loads((out / "table_2.json").read_text())
@@ -199,10 +204,11 @@ def test_rows_are_run_kept_and_a_failing_one_stops_no_other(small_root, tmp_path
     assert text.splitlines()[-1].startswith(f"the table is in {out / 'table_2'}.md, .json and .html; next: ")
     assert (out / "tiny/result.json").stat().st_mtime_ns == before
 
-    other = Plan(small_root, out, overrides=("TRAIN.OPTIMIZER.LR", "0.5"))
-    with pytest.raises(PsaPoseError, match="1 of 1 rows failed"):
-        reproduce_table(other, Options("2", ["Good"], smoke=True), said[1])
-    assert "holds a run of another config (TRAIN.OPTIMIZER.LR: 0.001 -> 0.5)" in "".join(said[0])
+    for key, kept, value in (("TRAIN.OPTIMIZER.LR", "0.001", "0.5"), ("SEED", "0", "7")):
+        other = Plan(small_root, out, overrides=(key, value))
+        with pytest.raises(PsaPoseError, match="1 of 1 rows failed"):
+            reproduce_table(other, Options("2", ["Good"], smoke=True), said[1])
+        assert f"holds a run of another config ({key}: {kept} -> {value})" in "".join(said[0])
 
 
 @pytest.mark.slow
