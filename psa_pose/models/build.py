@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -19,6 +19,9 @@ from psa_pose.models.hrnet import HRNet
 from psa_pose.models.resnet import SimpleBaseline
 
 
+_Network = Callable[[CfgNode, AttentionFactory | None], nn.Module]
+
+
 def build_model(cfg: CfgNode) -> nn.Module:
     """The network that `cfg.MODEL` describes: images (B, 3, H, W) -> maps (B, output_channels(cfg), H / 4, W / 4); for
     TASK segmentation -> logits (B, MODEL.NUM_CLASSES, H, W), see `psa_pose.segmentation.build`.
@@ -32,11 +35,19 @@ def build_model(cfg: CfgNode) -> nn.Module:
         from psa_pose.segmentation.build import build_segmentation_model
 
         return build_segmentation_model(cfg)
+    return build_network(cfg, NETWORKS, "a network")
+
+
+def build_network(cfg: CfgNode, networks: Mapping[str, _Network], kind: str) -> nn.Module:
+    """The one of the networks that `cfg.MODEL.NAME` names, with its attention, in the memory format of the config.
+
+    kind: what the networks are, for the message. Raises ConfigError as `build_model` does.
+    """
     name = cfg.MODEL.NAME
-    if name not in NETWORKS:
-        raise ConfigError(f"MODEL.NAME {name!r} is not a network; {closest(name, NETWORKS)}")
-    model = NETWORKS[name](cfg, attention_factory(cfg))
-    check_attention(cfg, model)
+    if name not in networks:
+        raise ConfigError(f"MODEL.NAME {name!r} is not {kind}; {closest(name, networks)}")
+    model = networks[name](cfg, attention_factory(cfg))
+    _check_attention(cfg, model)
     if cfg.MODEL.CHANNELS_LAST:
         model.to(memory_format=torch.channels_last)
     return model
@@ -47,7 +58,7 @@ def output_channels(cfg: CfgNode) -> int:
     return cfg.MODEL.NUM_JOINTS * CODECS[cfg.CODEC.NAME].channels_per_joint
 
 
-def check_attention(cfg: CfgNode, model: nn.Module) -> None:
+def _check_attention(cfg: CfgNode, model: nn.Module) -> None:
     """Raise ConfigError where `cfg.MODEL.ATTENTION` names a block, and none of the model's has a place for it."""
     if cfg.MODEL.ATTENTION.NAME != "none" and not attention_modules(model):
         raise ConfigError(
@@ -90,7 +101,7 @@ def _cpn(cfg: CfgNode, attention: AttentionFactory | None) -> nn.Module:
     return CPN(cfg.MODEL.DEPTH, output_channels(cfg), attention, where, cfg.MODEL.HEAD_CHANNELS, width)
 
 
-NETWORKS: dict[str, Callable[[CfgNode, AttentionFactory | None], nn.Module]] = {
+NETWORKS: dict[str, _Network] = {
     "simple_baseline": _simple_baseline,
     "hrnet": _hrnet,
     "hourglass": _hourglass,

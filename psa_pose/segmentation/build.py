@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import nn
 from yacs.config import CfgNode
 
 from psa_pose.errors import ConfigError, closest
 from psa_pose.models.blocks import AttentionFactory
-from psa_pose.models.build import attention_factory, check_attention
+from psa_pose.models.build import build_network
 from psa_pose.models.mobilenet import MobileNetV2
 from psa_pose.models.resnet import ResNet
 from psa_pose.segmentation.deeplab import DeepLabV3Plus
@@ -25,14 +24,7 @@ def build_segmentation_model(cfg: CfgNode) -> nn.Module:
     the final one last. Weights are initialised, not loaded. Raises ConfigError for a name, backbone, output stride,
     width or attention that does not exist, and for an attention that would be placed in no block at all.
     """
-    name = cfg.MODEL.NAME
-    if name not in NETWORKS:
-        raise ConfigError(f"MODEL.NAME {name!r} is not a segmentation network; {closest(name, NETWORKS)}")
-    model = NETWORKS[name](cfg, attention_factory(cfg))
-    check_attention(cfg, model)
-    if cfg.MODEL.CHANNELS_LAST:
-        model.to(memory_format=torch.channels_last)
-    return model
+    return build_network(cfg, NETWORKS, "a segmentation network")
 
 
 def _deeplabv3plus(cfg: CfgNode, attention: AttentionFactory | None) -> nn.Module:
