@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import struct
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from psa_pose.errors import DataError
 from psa_pose.label_import.records import LabelledImage, slashes
+from psa_pose.media.headers import read_image_header
 from psa_pose.media.pictures import read_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -59,8 +59,9 @@ class ImageFinder:
 
 def _shared_end(path: Path, name: str) -> int:
     """How many of the last parts of two paths agree."""
+    # As far as the shorter path goes.
     parts = zip(reversed(path.parts), reversed(PurePosixPath(name).parts), strict=False)
-    return next((i for i, (a, b) in enumerate(parts) if a != b), min(len(path.parts), len(PurePosixPath(name).parts)))
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], parts))
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -70,54 +71,9 @@ def pictures_in(folder: Path) -> list[Path]:
 
 def measure(path: Path) -> Picture:
     """A picture and its size. Raises DataError where it is none."""
-    for length in (1 << 14, 1 << 20):
-        picture = _measure_header(path, length)
-        if picture is not None:
-            return picture
-    height, width = read_image(path).shape[:2]
-    return Picture(path, (width, height), (width, height))
-
-
-def _measure_header(path: Path, length: int) -> Picture | None:
-    """The size that the first bytes of a file tell; None where they do not."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(length)
-    except OSError as error:
-        raise DataError(f"image {path} cannot be read: {error.strerror}; check the image folder") from None
-    if data.startswith(b"\x89PNG") and len(data) > 24:
-        size = (int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))
-        return Picture(path, size, size)
-    found, turned = _jpeg_size(data)
-    return None if found is None else Picture(path, found[::-1] if turned else found, found)
-
-
-def _jpeg_size(data: bytes) -> tuple[tuple[int, int] | None, bool]:
-    """The size in a JPEG's start of frame (ITU-T T.81, annex B) and whether EXIF turns it on its side."""
-    at, turned = 2, False
-    while data.startswith(b"\xff\xd8") and at + 9 < len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == 0xFF:
-            at += 1
-            continue
-        if marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            turned = _orientation(data[at + 10 : at + 2 + length]) >= 5
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
-            return ((width, height) if width and height else None), turned
-        at += 2 + length
-    return None, turned
-
-
-def _orientation(tiff: bytes) -> int:
-    """EXIF's orientation, 1 to 8, from the TIFF header on (EXIF 2.3, 4.6.4: tag 0x0112 of the first directory)."""
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None or len(tiff) < 8:
-        return 1
-    (start,) = struct.unpack(order + "I", tiff[4:8])
-    count = int.from_bytes(tiff[start : start + 2], "little" if order == "<" else "big")
-    for i in range(count):
-        entry = tiff[start + 2 + 12 * i : start + 14 + 12 * i]
-        if len(entry) == 12 and struct.unpack(order + "H", entry[:2])[0] == 0x0112:
-            return int(struct.unpack(order + "H", entry[8:10])[0])
-    return 1
+    header = read_image_header(path)
+    if header is None:
+        height, width = read_image(path).shape[:2]
+        return Picture(path, (width, height), (width, height))
+    size = (header.width, header.height)
+    return Picture(path, size[::-1] if header.orientation >= 5 else size, size)

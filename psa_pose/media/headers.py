@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+
+# Enough for a header with a large EXIF block; the rest of the file is read where it is not.
+_START = 1 << 16
 
 
 class Header(NamedTuple):
@@ -16,6 +20,16 @@ class Header(NamedTuple):
     width: int
     height: int
     orientation: int
+
+
+def read_image_header(path: Path) -> Header | None:
+    """The header of a picture; None for a missing file or one of another format."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_START)
+            return read_header(data) or read_header(data + file.read())
+    except OSError:
+        return None
 
 
 def read_header(data: bytes) -> Header | None:

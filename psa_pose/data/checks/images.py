@@ -9,11 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from psa_pose.data.checks.findings import Finding
-from psa_pose.media.headers import Header, read_header
+from psa_pose.media.headers import Header, read_image_header
 from psa_pose.media.pictures import Size, orientation_to_apply, size_problem
 
-# Enough for a header with a large EXIF block; the rest of the file is read where it is not.
-START = 1 << 16
 # Pictures looked at before a run; every one is looked at as it is decoded.
 SAMPLED = 500
 
@@ -56,16 +54,6 @@ def look_at_images(paths: Sequence[Path], sizes: np.ndarray, exif: str) -> Looke
         actual = header[1::-1] if orientation >= 5 else header[:2]
         problems.append(size_problem(path, header.orientation, actual, size, orientation > 1))
     return Looked(len(found), exif, turned, unsure if exif == "auto" else [], [p for p in problems if p])
-
-
-def read_image_header(path: Path) -> Header | None:
-    """The header of a picture; None for a missing file or one of another format."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(START)
-            return read_header(data) or read_header(data + file.read())
-    except OSError:
-        return None
 
 
 def image_findings(looked: Looked) -> list[Finding]:
