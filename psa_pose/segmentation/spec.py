@@ -61,7 +61,9 @@ class SegmentationSpec:
         stated = _stated_classes(content, source).names
         if stated != self.classes.names:
             own = self.classes.names
-            first = next((a for a, b in zip(stated, own, strict=False) if a != b), f"{len(stated)} classes")
+            # Either may have more classes: where all that both have agree, their number is what differs.
+            pairs = zip(stated, own, strict=False)
+            first = next((a for a, b in pairs if a != b), f"{len(stated)} classes")
             raise CheckpointError(
                 f"checkpoint {source} was trained on other classes ({len(stated)}: {first!r:.60} ...) than the "
                 f"{len(own)} of the config; write its DATASET.CLASSES and MODEL.NUM_CLASSES"

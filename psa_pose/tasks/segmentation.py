@@ -105,7 +105,7 @@ class SegmentationTask:
 
     def picture(self, batch: SegmentationBatch, targets: tuple[Tensor, ...]) -> np.ndarray:
         order = slice(None) if self.cfg.INPUT.CHANNEL_ORDER == "rgb" else slice(None, None, -1)
-        crops = zip(batch.images.numpy()[:PICTURED, ..., order], batch.labels.numpy(), strict=False)
+        crops = zip(batch.images.numpy()[:PICTURED, ..., order], batch.labels.numpy()[:PICTURED], strict=True)
         return panel_sheet([PicturePanel(np.ascontiguousarray(image), label) for image, label in crops], self.classes)
 
     def oracle(self, name: str) -> Truth:

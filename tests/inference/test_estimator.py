@@ -14,30 +14,12 @@ import torch
 from PIL import Image, ImageOps
 
 import psa_pose
-from psa_pose.checkpoints import checkpoint_content, save_checkpoint
-from psa_pose.checkpoints.spec import ModelSpec
+from psa_pose.checkpoints import save_checkpoint
 from psa_pose.errors import CheckpointError, ConfigError, DataError
 from psa_pose.inference import stream
 from psa_pose.media.pictures import read_image
-from psa_pose.models import build_model
 from tests.data.photographs import photograph, pixels
 from tests.runs import run_test
-
-
-@pytest.fixture
-def saved(tiny_config, tmp_path):
-    """A function: overrides -> config and checkpoint of an untrained network."""
-
-    def make(*overrides: object):
-        cfg = tiny_config(*overrides)
-        torch.manual_seed(0)
-        model = build_model(cfg)
-        # Untrained maps are almost flat: made steep, their peaks and order are the same however they are batched.
-        torch.nn.init.normal_([m for m in model.modules() if isinstance(m, torch.nn.Conv2d)][-1].weight, std=1e6)
-        save_checkpoint(tmp_path / "c.pt", checkpoint_content(cfg, ModelSpec.of_config(cfg), model, None, 1, -1.0))
-        return cfg, tmp_path / "c.pt"
-
-    return make
 
 
 @pytest.fixture
