@@ -77,3 +77,18 @@ def test_evaluation_estimator_and_exported_graph_are_one_network(order, codec):
     for found in (backend(crops.numpy(), True), [part.numpy() for part in graph]):
         assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
     assert not np.array_equal(once[-1].numpy(), expected[-1])
+
+
+def test_a_network_left_in_training_mode_answers_as_in_evaluation_mode():
+    spec = ModelSpec.of_config(small_config("simple_baseline"))
+    model = small_network("simple_baseline")
+    batch = SimpleNamespace(crops=torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8))
+    normalization = Normalization.of(spec.mean, spec.std, torch.device("cpu"))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    maps = [
+        model_predictor(model.train(mode), spec.make_codec(), normalization, spec.skeleton, flip=True)(batch)[2]
+        for mode in (False, True)
+    ]
+    assert torch.equal(*maps)
+    assert not model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

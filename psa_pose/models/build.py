@@ -18,7 +18,6 @@ from psa_pose.models.hourglass import Hourglass
 from psa_pose.models.hrnet import HRNet
 from psa_pose.models.resnet import SimpleBaseline
 
-
 _Network = Callable[[CfgNode, AttentionFactory | None], nn.Module]
 
 
