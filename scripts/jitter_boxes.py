@@ -26,7 +26,7 @@ def main() -> None:
     args = parser.parse_args()
 
     from psa_pose.config.skeleton import read_category
-    from psa_pose.data.coco import read_annotations
+    from psa_pose.data.formats.coco import read_annotations
     from psa_pose.files import write_json
 
     content = read_annotations(args.annotations, read_category(args.annotations)).content

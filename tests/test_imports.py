@@ -27,6 +27,7 @@ FLOORS = (
     ("segmentation",),
     ("tasks",),
     ("dataset_tools", "label_import", "benchmark", "paper"),
+    ("study",),
     ("__main__",),
 )
 # Within a floor, where one leans on its neighbour.

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from psa_pose.inference.estimator import PoseEstimator
     from psa_pose.inference.overlays import OVERLAYS
     from psa_pose.inference.run import InferOptions, infer_camera, run_infer
-    from psa_pose.inference.sources import find_files, is_video
+    from psa_pose.media.files import find_files, is_video
     from psa_pose.media.video import open_camera
     from psa_pose.segmentation.spec import is_segmentation
 

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # A wrong config is answered before torch is imported.
     load_config(args.cfg, args.overrides)
 
-    from psa_pose.paper.study import Study, run_study
+    from psa_pose.study.run import Study, run_study
 
     study = Study(args.cfg, args.rows, args.seeds, args.out, args.overrides)
     run_study(study, lambda text: print(text, end="", flush=True))

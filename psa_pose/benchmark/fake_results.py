@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.data.coco_form import PERSON_CATEGORY
+from psa_pose.data.formats.coco_form import PERSON_CATEGORY
 from psa_pose.metrics.coco_ap import Predictions
 from psa_pose.skeleton import Skeleton
 

@@ -14,7 +14,8 @@ from psa_pose.data.checks.boxes import check_boxes, detector_recall
 from psa_pose.data.checks.findings import tell
 from psa_pose.data.checks.images import SAMPLED, image_findings, look_at_images, turned_text
 from psa_pose.data.checks.labels import check_crops, check_labels
-from psa_pose.data.coco import (
+from psa_pose.data.dataset import CropDataset
+from psa_pose.data.formats.coco import (
     Annotations,
     Labels,
     Persons,
@@ -24,10 +25,9 @@ from psa_pose.data.coco import (
     read_image_info,
     select_images,
 )
-from psa_pose.data.dataset import CropDataset
-from psa_pose.data.detections import detected_persons
-from psa_pose.data.lsp import read_lsp
-from psa_pose.data.mpii import HeadTruth, read_head_truth, read_mpii
+from psa_pose.data.formats.detections import detected_persons
+from psa_pose.data.formats.lsp import read_lsp
+from psa_pose.data.formats.mpii import HeadTruth, read_head_truth, read_mpii
 from psa_pose.errors import DataError
 from psa_pose.geometry import Grid
 from psa_pose.run_log import Info, report_problems

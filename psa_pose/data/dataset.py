@@ -10,7 +10,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from psa_pose.data.augment import Augmentation, View, augment_view, sample_generator
-from psa_pose.data.coco import Persons
+from psa_pose.data.formats.coco import Persons
 from psa_pose.errors import DataError
 from psa_pose.geometry import Grid, box_to_region, crop_matrix, transform_points, warp
 from psa_pose.media.pictures import read_image

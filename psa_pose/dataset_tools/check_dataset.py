@@ -11,8 +11,8 @@ from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.build import read_split
 from psa_pose.data.checks.findings import Finding
 from psa_pose.data.checks.labels import check_crops
-from psa_pose.data.coco import Annotations
-from psa_pose.data.mpii import read_head_truth, read_mpii
+from psa_pose.data.formats.coco import Annotations
+from psa_pose.data.formats.mpii import read_head_truth, read_mpii
 from psa_pose.dataset_tools.check_facts import facts_of
 from psa_pose.dataset_tools.check_files import check_annotation_file, check_detection_file
 from psa_pose.dataset_tools.segmentation import check_pictures

@@ -9,8 +9,8 @@ from psa_pose.data.checks.boxes import check_boxes, detector_recall
 from psa_pose.data.checks.findings import Finding, some
 from psa_pose.data.checks.images import image_findings, look_at_images, turned_text
 from psa_pose.data.checks.labels import check_labels
-from psa_pose.data.coco import Annotations, image_arrays, image_sizes, labels_of, read_annotations
-from psa_pose.data.detections import detected_persons
+from psa_pose.data.formats.coco import Annotations, image_arrays, image_sizes, labels_of, read_annotations
+from psa_pose.data.formats.detections import detected_persons
 from psa_pose.errors import DataError
 from psa_pose.skeleton import Skeleton
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from psa_pose.config.skeleton import keypoint_category
 from psa_pose.data.checks.findings import Finding
-from psa_pose.data.coco_form import PERSON_CATEGORY, is_id, is_number, names_problem
+from psa_pose.data.formats.coco_form import PERSON_CATEGORY, is_id, is_number, names_problem
 from psa_pose.dataset_tools.check_facts import annotation_facts, detection_facts, unreadable
 from psa_pose.errors import DataError
 from psa_pose.files import read_json

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from psa_pose.config.skeleton import read_category
-from psa_pose.data.coco import Annotations, image_arrays, image_sizes, read_annotations, read_image_info
-from psa_pose.data.coco_form import PERSON_CATEGORY
+from psa_pose.data.formats.coco import Annotations, image_arrays, image_sizes, read_annotations, read_image_info
+from psa_pose.data.formats.coco_form import PERSON_CATEGORY
 from psa_pose.distributed import progress_bar
 from psa_pose.files import read_json, write_json
 from psa_pose.inference.detector import PersonDetector

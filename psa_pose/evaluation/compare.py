@@ -20,8 +20,8 @@ from psa_pose.evaluation.result import Evaluation, format_table
 from psa_pose.evaluation.result_files import ResultFile, read_result_file
 from psa_pose.files import write_json, write_text
 from psa_pose.metrics.comparison import Comparison, compare
+from psa_pose.metrics.pck.torso import PCK
 from psa_pose.metrics.protocol import BOXES, mixed_protocols
-from psa_pose.metrics.torso_pck import PCK
 from psa_pose.tables import format_columns
 from psa_pose.visualization.draw import ring_joints
 from psa_pose.visualization.evaluation_page import ComparisonReport

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from psa_pose.metrics.comparison import Comparison
-from psa_pose.metrics.torso_pck import joint_errors, pck_differences, pck_stats, result_errors
+from psa_pose.metrics.pck.torso import joint_errors, pck_differences, pck_stats, result_errors
 from psa_pose.run_log import Info
 from psa_pose.skeleton import Skeleton
 

@@ -11,8 +11,8 @@ import torch
 from yacs.config import CfgNode
 
 from psa_pose.data.batch import Batch
-from psa_pose.data.coco import Annotations, Persons, image_arrays, image_sizes
 from psa_pose.data.dataset import CropDataset, Sample
+from psa_pose.data.formats.coco import Annotations, Persons, image_arrays, image_sizes
 from psa_pose.evaluation.examples import Example
 from psa_pose.geometry import Grid, transform_points
 from psa_pose.metrics.persons import GroundTruth, Predicted

@@ -22,7 +22,7 @@ from psa_pose.evaluation.pictures import PICTURED, picture_crops
 from psa_pose.evaluation.result import Evaluation
 from psa_pose.evaluation.result_files import write_result_file
 from psa_pose.metrics.coco_ap import Predictions, keypoint_ap, to_results
-from psa_pose.metrics.pck import mpii_results, pckh_stats
+from psa_pose.metrics.pck.head import mpii_results, pckh_stats
 from psa_pose.predict import Predictor, crop_to_image
 from psa_pose.run_log import report_problems
 from psa_pose.skeleton import Skeleton

@@ -10,7 +10,7 @@ import numpy as np
 from yacs.config import CfgNode
 
 from psa_pose.data.batch import collate
-from psa_pose.data.coco import Annotations
+from psa_pose.data.formats.coco import Annotations
 from psa_pose.evaluation.examples import Example, choose_examples
 from psa_pose.evaluation.pictures import PictureSource
 from psa_pose.evaluation.result import Evaluation
@@ -20,9 +20,9 @@ from psa_pose.metrics.coco_ap import accumulate
 from psa_pose.metrics.diagnosis import keypoint_rows, locate, subset_ap
 from psa_pose.metrics.error_types import error_types
 from psa_pose.metrics.matching import match, read_pairs
+from psa_pose.metrics.pck.torso import PCK, joint_errors
 from psa_pose.metrics.persons import Predicted
 from psa_pose.metrics.significance import bootstrap, intervals
-from psa_pose.metrics.torso_pck import PCK, joint_errors
 from psa_pose.predict import Predictor
 from psa_pose.skeleton import Skeleton
 from psa_pose.visualization.draw import overlay_heatmap

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from psa_pose.metrics.coco_ap import STATS
-from psa_pose.metrics.pck import PCKH, PCKH_COLUMNS
+from psa_pose.metrics.pck.head import PCKH, PCKH_COLUMNS
+from psa_pose.metrics.pck.torso import PCK, PCK_COLUMNS
 from psa_pose.metrics.protocol import BOXES
-from psa_pose.metrics.torso_pck import PCK, PCK_COLUMNS
 from psa_pose.tables import format_columns
 
 # Boxes that are tested on val2017.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from psa_pose.data.coco import Annotations, read_annotations
+from psa_pose.data.formats.coco import Annotations, read_annotations
 from psa_pose.errors import DataError
 from psa_pose.evaluation.result import Evaluation
 from psa_pose.files import read_json, write_json

@@ -20,7 +20,7 @@ import numpy as np
 
 from psa_pose import distributed
 from psa_pose.data.build import build_submission_set
-from psa_pose.data.coco_form import PERSON_CATEGORY
+from psa_pose.data.formats.coco_form import PERSON_CATEGORY
 from psa_pose.errors import DataError
 from psa_pose.evaluation.predict_set import predict_persons
 from psa_pose.evaluation.test import check_coco, load_model

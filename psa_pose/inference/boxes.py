@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.data.coco_form import PERSON_CATEGORY, is_number
+from psa_pose.data.formats.coco_form import PERSON_CATEGORY, is_number
 from psa_pose.errors import DataError
 from psa_pose.files import read_json
 from psa_pose.inference.match import match_names
-from psa_pose.inference.sources import is_video
+from psa_pose.media.files import is_video
 
 # Boxes (N, 4) x, y, width, height in image pixels, None for the whole picture; and their scores (N,).
 Boxes = tuple[np.ndarray | None, np.ndarray | None]

@@ -11,7 +11,7 @@ from torch import nn
 from psa_pose.checkpoints import load_weights
 from psa_pose.checkpoints.download import cached_download
 from psa_pose.checkpoints.load import read_torch_file
-from psa_pose.data.coco_form import PERSON_CATEGORY
+from psa_pose.data.formats.coco_form import PERSON_CATEGORY
 from psa_pose.errors import CheckpointError
 
 DETECTOR = "fasterrcnn_mobilenet_v3_large_fpn"

@@ -16,7 +16,8 @@ from psa_pose.checkpoints.spec import load_network
 from psa_pose.device import check_dtype, usable_device
 from psa_pose.errors import DataError
 from psa_pose.inference.backends import Backend, OnnxBackend
-from psa_pose.inference.inputs import as_pixels, check_boxes, check_scores
+from psa_pose.inference.inputs import check_boxes, check_scores
+from psa_pose.media.pictures import as_pixels
 from psa_pose.metrics.oks import instance_scores
 from psa_pose.models.gates import Gates
 from psa_pose.predict import TorchBackend, crop_to_image

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from psa_pose.checkpoints.spec import ModelSpec
-from psa_pose.data.coco_form import PERSON_CATEGORY
+from psa_pose.data.formats.coco_form import PERSON_CATEGORY
 from psa_pose.files import write_json
 from psa_pose.inference.estimator import Person
 from psa_pose.inference.tracker import TrackedPerson

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from psa_pose.distributed import progress_bar
@@ -18,10 +17,10 @@ from psa_pose.inference.estimator import Person, PoseEstimator
 from psa_pose.inference.match import shortest_names
 from psa_pose.inference.overlays import write_overlays
 from psa_pose.inference.people import CocoWriter, suppress_duplicates
-from psa_pose.inference.sources import is_video
 from psa_pose.inference.stream import Frame, FrameResult, Refine, stream
 from psa_pose.inference.tracker import Tracker
-from psa_pose.media.video import Camera, open_video, read_camera, read_frames
+from psa_pose.media.files import free_name, is_video
+from psa_pose.media.video import Camera, open_video, read_camera, read_frames, video_writer, write_frame
 from psa_pose.visualization.draw import write_picture
 
 
@@ -182,30 +181,3 @@ def _refine(estimator: PoseEstimator, wanted: InferOptions, fps: float | None = 
         return smoother(index, people) if smoother else people
 
     return refine
-
-
-@contextmanager
-def video_writer(path: Path, fps: float, size: tuple[int, int]) -> Iterator[cv2.VideoWriter]:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
-    if not writer.isOpened():
-        raise DataError(f"video {path} cannot be written; check the folder and OpenCV's video support")
-    try:
-        yield writer
-    finally:
-        writer.release()
-
-
-def write_frame(writer: cv2.VideoWriter, frame: np.ndarray, size: tuple[int, int]) -> None:
-    # A writer leaves out, silently, frames of another size than the first one's.
-    frame = frame if frame.shape[1::-1] == size else cv2.resize(frame, size)
-    writer.write(np.ascontiguousarray(frame[..., ::-1]))
-
-
-def free_name(stem: str, taken: set[str]) -> str:
-    """The stem, with a number where another file in this run has it."""
-    name, number = stem, 1
-    while name in taken:
-        number += 1
-        name = f"{stem}_{number}"
-    taken.add(name)
-    return name

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from psa_pose.errors import ConfigError, DataError
 from psa_pose.label_import.clean import CleanImage, clean
-from psa_pose.label_import.coco import is_coco, read_coco
-from psa_pose.label_import.deeplabcut import read_deeplabcut
-from psa_pose.label_import.label_studio import is_label_studio, read_label_studio
-from psa_pose.label_import.labelme import is_labelme, read_labelme
+from psa_pose.label_import.formats.coco import is_coco, read_coco
+from psa_pose.label_import.formats.deeplabcut import read_deeplabcut
+from psa_pose.label_import.formats.label_studio import is_label_studio, read_label_studio
+from psa_pose.label_import.formats.labelme import is_labelme, read_labelme
+from psa_pose.label_import.formats.yolo import is_yolo, read_yaml, read_yolo
 from psa_pose.label_import.records import Ledger, Source, Wishes, read_label_json
 from psa_pose.label_import.write import Pairs, choose_split, chosen_pairs, write_all
-from psa_pose.label_import.yolo import is_yolo, read_yaml, read_yolo
 from psa_pose.tables import format_columns
 
 FORMS = (

@@ -1,10 +1,11 @@
-"""Frames of videos and cameras, and an iterator that makes its items ahead in a thread of its own."""
+"""Frames of videos and cameras, read and written, and an iterator that makes its items ahead in a thread of its own."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -185,3 +186,20 @@ class Prefetcher(Iterator[T], Generic[T]):
             self._ready.append(item)
             self._changed.notify_all()
             return not self._closed
+
+
+@contextmanager
+def video_writer(path: Path, fps: float, size: tuple[int, int]) -> Iterator[cv2.VideoWriter]:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
+    if not writer.isOpened():
+        raise DataError(f"video {path} cannot be written; check the folder and OpenCV's video support")
+    try:
+        yield writer
+    finally:
+        writer.release()
+
+
+def write_frame(writer: cv2.VideoWriter, frame: np.ndarray, size: tuple[int, int]) -> None:
+    # A writer leaves out, silently, frames of another size than the first one's.
+    frame = frame if frame.shape[1::-1] == size else cv2.resize(frame, size)
+    writer.write(np.ascontiguousarray(frame[..., ::-1]))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.data.coco_form import PERSON_CATEGORY
+from psa_pose.data.formats.coco_form import PERSON_CATEGORY
 from psa_pose.metrics.matching import Matches, match, read_pairs
 from psa_pose.metrics.oks import instance_scores, oks_nms
 

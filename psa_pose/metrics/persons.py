@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.data.coco_form import PERSON_CATEGORY
+from psa_pose.data.formats.coco_form import PERSON_CATEGORY
 from psa_pose.errors import DataError
 
 # COCO counts at most so many persons of an image, best scores first (`Params.setKpParams`: maxDets).

@@ -14,9 +14,9 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from psa_pose.data.coco import Annotations, image_arrays
-from psa_pose.data.coco_form import PERSON_CATEGORY
-from psa_pose.data.detections import detected_persons
+from psa_pose.data.formats.coco import Annotations, image_arrays
+from psa_pose.data.formats.coco_form import PERSON_CATEGORY
+from psa_pose.data.formats.detections import detected_persons
 from psa_pose.errors import DataError
 from psa_pose.metrics.coco_ap import STATS
 from psa_pose.skeleton import COCO as COCO_SKELETON

@@ -9,10 +9,9 @@ import numpy as np
 
 from psa_pose.distributed import progress_bar
 from psa_pose.errors import DataError
-from psa_pose.inference.run import free_name, video_writer, write_frame
-from psa_pose.inference.sources import is_video
+from psa_pose.media.files import free_name, is_video
 from psa_pose.media.pictures import read_image
-from psa_pose.media.video import open_video, read_frames
+from psa_pose.media.video import open_video, read_frames, video_writer, write_frame
 from psa_pose.segmentation.data.label_files import write_label
 from psa_pose.segmentation.segmenter import Segmenter
 from psa_pose.visualization.draw import write_picture

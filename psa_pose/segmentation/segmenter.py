@@ -10,7 +10,7 @@ import torch
 
 from psa_pose.device import usable_device
 from psa_pose.errors import ConfigError
-from psa_pose.inference.inputs import as_pixels
+from psa_pose.media.pictures import as_pixels
 from psa_pose.segmentation.answer import Labeller, build_labeller
 from psa_pose.segmentation.classes import ClassList
 from psa_pose.segmentation.pictures import blended

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 
-from psa_pose.data.coco_form import PERSON_CATEGORY
+from psa_pose.data.formats.coco_form import PERSON_CATEGORY
 from psa_pose.errors import DataError
 from psa_pose.files import read_json, write_json
 from psa_pose.skeleton import COCO

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from psa_pose.data.coco_form import PERSON_CATEGORY
+from psa_pose.data.formats.coco_form import PERSON_CATEGORY
 from psa_pose.synthetic.body import rotation
 from psa_pose.synthetic.paint import Canvas, draw_capsule, draw_hull, draw_shadow
 from psa_pose.synthetic.person import OWNER_STRIDE, Person, draw_person, label, random_cloth, random_color

@@ -11,9 +11,9 @@ import numpy as np
 from psa_pose.metrics.coco_ap import RECALLS, STATS
 from psa_pose.metrics.comparison import Comparison
 from psa_pose.metrics.error_types import JOINT_KINDS, Taxonomy
+from psa_pose.metrics.pck.torso import PCK, JointErrors
 from psa_pose.metrics.protocol import BOXES, guess_protocol
 from psa_pose.metrics.significance import Estimate
-from psa_pose.metrics.torso_pck import PCK, JointErrors
 from psa_pose.visualization import html, svg
 from psa_pose.visualization.pck_section import pck_section
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from psa_pose.metrics.torso_pck import (
+from psa_pose.metrics.pck.torso import (
     AUC,
     GROUPS,
     PCK,

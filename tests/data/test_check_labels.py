@@ -7,8 +7,8 @@ import pytest
 
 from psa_pose.data.checks.boxes import check_boxes, detector_recall
 from psa_pose.data.checks.labels import check_labels
-from psa_pose.data.coco import labels_of, read_annotations
-from psa_pose.data.detections import detected_persons
+from psa_pose.data.formats.coco import labels_of, read_annotations
+from psa_pose.data.formats.detections import detected_persons
 from psa_pose.skeleton import COCO
 from tests.data.people import consistent, detections_of, move_points
 

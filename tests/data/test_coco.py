@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from psa_pose.data.coco import clip_boxes, ground_truth_persons, read_annotations
-from psa_pose.data.detections import detected_persons
+from psa_pose.data.formats.coco import clip_boxes, ground_truth_persons, read_annotations
+from psa_pose.data.formats.detections import detected_persons
 from psa_pose.errors import DataError
 from psa_pose.skeleton import COCO
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from psa_pose.config.skeleton import read_category
-from psa_pose.data.coco import ground_truth_persons, read_annotations
-from psa_pose.data.detections import detected_persons
+from psa_pose.data.formats.coco import ground_truth_persons, read_annotations
+from psa_pose.data.formats.detections import detected_persons
 from psa_pose.errors import DataError
 from psa_pose.skeleton import COCO, make_skeleton
 
@@ -116,7 +116,7 @@ def test_a_skeleton_file_may_have_a_byte_order_mark(tmp_path):
 
 
 def test_numbers_that_are_refused_are_those_one_by_one():
-    from psa_pose.data.coco_form import are_numbers, is_number
+    from psa_pose.data.formats.coco_form import are_numbers, is_number
 
     odd = [0, 1.5, -3, True, None, "1", float("nan"), float("inf"), -float("inf"), 1e9, -1e9, 10**400, [], 5e8]
     rng = np.random.default_rng(0)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from psa_pose.data.augment import View
 from psa_pose.data.build import build_test_sets, build_train_set
-from psa_pose.data.coco import Persons, clip_boxes
 from psa_pose.data.dataset import CropDataset
+from psa_pose.data.formats.coco import Persons, clip_boxes
 from psa_pose.data.loader import OrderedBatches, ShuffledBatches
 from psa_pose.geometry import crop_matrix, invert, warp
 from psa_pose.media.pictures import read_image

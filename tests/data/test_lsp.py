@@ -10,8 +10,8 @@ from scipy.io import savemat
 
 from psa_pose.config import load_config
 from psa_pose.data.build import build_test_sets
-from psa_pose.data.coco import ground_truth_persons
-from psa_pose.data.lsp import read_lsp
+from psa_pose.data.formats.coco import ground_truth_persons
+from psa_pose.data.formats.lsp import read_lsp
 from psa_pose.dataset_tools.browse import run_browse
 from psa_pose.dataset_tools.check_dataset import checked_files, run_check
 from psa_pose.errors import ConfigError, DataError

@@ -11,7 +11,7 @@ from scipy.io import savemat
 from psa_pose.codecs import build_codec
 from psa_pose.config import load_config
 from psa_pose.data.build import build_test_sets, build_train_set
-from psa_pose.data.mpii import read_head_truth, read_mpii
+from psa_pose.data.formats.mpii import read_head_truth, read_mpii
 from psa_pose.dataset_tools.check_dataset import run_check
 from psa_pose.errors import ConfigError, DataError
 from psa_pose.evaluation.test import run_results

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from psa_pose.data.coco import ground_truth_persons, read_annotations
-from psa_pose.data.detections import detected_persons
-from psa_pose.data.mpii import read_head_truth, read_mpii
+from psa_pose.data.formats.coco import ground_truth_persons, read_annotations
+from psa_pose.data.formats.detections import detected_persons
+from psa_pose.data.formats.mpii import read_head_truth, read_mpii
 from psa_pose.skeleton import MPII, make_skeleton
 
 TWO = make_skeleton({"name": "two", "names": ["left_eye", "right_eye"]}, "two")

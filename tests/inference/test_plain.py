@@ -20,10 +20,10 @@ from psa_pose.inference import run as run_module
 from psa_pose.inference.boxes import boxes_of_file, whole_picture
 from psa_pose.inference.detector import PersonDetector
 from psa_pose.inference.estimator import Person, PoseEstimator
-from psa_pose.inference.inputs import as_pixels
 from psa_pose.inference.people import CocoWriter, draw_people, suppress_duplicates
 from psa_pose.inference.run import InferOptions, _refine, run_infer
 from psa_pose.inference.tracker import OneEuro, Tracker
+from psa_pose.media.pictures import as_pixels
 from psa_pose.media.video import Camera, Prefetcher, open_video, read_camera, read_frames
 from psa_pose.metrics.oks import oks_nms, pairwise_oks
 from psa_pose.predict import CropNetwork, Normalization

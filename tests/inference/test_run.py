@@ -19,7 +19,7 @@ from psa_pose.inference.boxes import boxes_of_file, whole_picture
 from psa_pose.inference.detector import PersonDetector
 from psa_pose.inference.estimator import PoseEstimator
 from psa_pose.inference.run import InferOptions, infer_camera, infer_pictures, run_infer
-from psa_pose.inference.sources import find_files
+from psa_pose.media.files import find_files
 from psa_pose.media.video import open_camera, open_video, read_camera, read_frames
 from psa_pose.skeleton import COCO
 from tests.runs import run_test

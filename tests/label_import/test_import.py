@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from psa_pose.config import load_config
 from psa_pose.config.skeleton import build_skeleton
-from psa_pose.data.coco import ground_truth_persons, read_annotations
+from psa_pose.data.formats.coco import ground_truth_persons, read_annotations
 from psa_pose.dataset_tools.check_dataset import run_check
 from psa_pose.errors import ConfigError, DataError, PsaPoseError
 from psa_pose.label_import.clean import AREA_SHARE, MARGIN, clean_instance

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from psa_pose.evaluation.result import Evaluation, format_table
-from psa_pose.metrics.pck import PCKH_COLUMNS, pckh_stats
+from psa_pose.metrics.pck.head import PCKH_COLUMNS, pckh_stats
 from psa_pose.skeleton import MPII
 
 

@@ -12,7 +12,7 @@ from psa_pose.metrics.diagnosis import LOOSE_OKS, _neighbours, keypoint_rows, lo
 from psa_pose.metrics.error_types import error_types
 from psa_pose.metrics.matching import read_pairs
 from psa_pose.metrics.oks import instance_scores, oks_nms, pairwise_oks
-from psa_pose.metrics.pck import pckh_stats
+from psa_pose.metrics.pck.head import pckh_stats
 from psa_pose.metrics.protocol import guess_protocol
 from psa_pose.metrics.pycocotools_check import pycocotools_ap
 from psa_pose.metrics.significance import bootstrap, differences, intervals

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from psa_pose.evaluation.result import Evaluation, format_table
-from psa_pose.metrics.persons import GroundTruth, Predicted
-from psa_pose.metrics.torso_pck import (
+from psa_pose.metrics.pck.torso import (
     AUC,
     PCK,
     PCKH,
@@ -19,6 +18,7 @@ from psa_pose.metrics.torso_pck import (
     pck_samples,
     pck_stats,
 )
+from psa_pose.metrics.persons import GroundTruth, Predicted
 from psa_pose.skeleton import LSP
 
 PUBLISHED = {"head": 90.6, "shoulder": 78.1, "elbow": 73.8, "wrist": 68.8, "hip": 74.8, "knee": 69.9, "ankle": 58.9}

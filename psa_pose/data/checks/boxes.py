@@ -6,7 +6,7 @@ import numpy as np
 
 from psa_pose.data.checks.findings import ERROR_BELOW, Finding
 from psa_pose.data.checks.readings import BOX_READINGS, iou, on_images
-from psa_pose.data.coco import Labels, Persons
+from psa_pose.data.formats.coco import Labels, Persons
 
 # Intersection over union from which a box finds a person.
 FOUND = 0.5

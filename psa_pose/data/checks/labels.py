@@ -9,7 +9,7 @@ import numpy as np
 
 from psa_pose.data.checks.findings import WARN_BELOW, Finding, of_share, some
 from psa_pose.data.checks.readings import BOX_READINGS, count_in, extents, in_boxes, iou, on_images, point_readings
-from psa_pose.data.coco import Labels, Persons
+from psa_pose.data.formats.coco import Labels, Persons
 
 # Of COCO's persons the mask is 16 to 95 % of the box; far outside it is another unit.
 AREA_SHARES = (0.02, 1.05)

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from psa_pose.errors import DataError
+from psa_pose.label_import.formats.yolo import read_yaml
 from psa_pose.label_import.records import Instance, LabelledImage, Ledger, Source, Wishes, blank_points, number, slashes
-from psa_pose.label_import.yolo import read_yaml
 
 Columns = dict[str, dict[str, dict[str, int]]]
 

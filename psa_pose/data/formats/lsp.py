@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.data.coco import Annotations, check_range
-from psa_pose.data.coco_form import PERSON_CATEGORY
-from psa_pose.data.mat import read_mat
+from psa_pose.data.formats.coco import Annotations, check_range
+from psa_pose.data.formats.coco_form import PERSON_CATEGORY
+from psa_pose.data.formats.mat import read_mat
 from psa_pose.data.person_box import AREA_SHARE, box_around
 from psa_pose.errors import DataError
 from psa_pose.media.headers import read_image_header

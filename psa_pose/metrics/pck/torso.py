@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.metrics.pck import GROUPS as SIDES
+from psa_pose.metrics.pck.head import GROUPS as SIDES
 from psa_pose.metrics.persons import GroundTruth, Predicted, read_ground_truth, read_predicted
 from psa_pose.metrics.significance import Estimate, draw_images, estimate
 from psa_pose.skeleton import Skeleton

@@ -1,4 +1,4 @@
-"""What a command was pointed at: files, folders or patterns."""
+"""Pictures and videos that a command is pointed at, and what it calls the files that it makes of them."""
 
 from __future__ import annotations
 
@@ -34,3 +34,13 @@ def find_files(words: Iterable[str]) -> list[Path]:
 def is_video(path: Path) -> bool:
     """By its suffix."""
     return path.suffix.lower() in _VIDEOS
+
+
+def free_name(stem: str, taken: set[str]) -> str:
+    """The stem, with a number where another file in this run has it."""
+    name, number = stem, 1
+    while name in taken:
+        number += 1
+        name = f"{stem}_{number}"
+    taken.add(name)
+    return name

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.data.coco_form import (
+from psa_pose.data.formats.coco_form import (
     IMPORT,
     PERSON_CATEGORY,
     check_annotations,

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.data.coco import Annotations, Persons
-from psa_pose.data.coco_form import is_number
-from psa_pose.data.mat import read_mat
+from psa_pose.data.formats.coco import Annotations, Persons
+from psa_pose.data.formats.coco_form import is_number
+from psa_pose.data.formats.mat import read_mat
 from psa_pose.errors import DataError
 from psa_pose.files import read_json
 from psa_pose.skeleton import Skeleton

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.label_import.label_studio import polygon_area
+from psa_pose.label_import.formats.label_studio import polygon_area
 from psa_pose.label_import.records import (
     LabelledImage,
     Ledger,

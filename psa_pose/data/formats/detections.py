@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.data.coco import Annotations, Persons, image_arrays, image_sizes
-from psa_pose.data.coco_form import are_numbers, is_id, is_number, wrong_number
+from psa_pose.data.formats.coco import Annotations, Persons, image_arrays, image_sizes
+from psa_pose.data.formats.coco_form import are_numbers, is_id, is_number, wrong_number
 from psa_pose.errors import DataError
 from psa_pose.files import read_json
 from psa_pose.skeleton import Skeleton

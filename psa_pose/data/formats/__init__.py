@@ -1,0 +1,1 @@
+"""Files of people with keypoints, read: one form a file."""

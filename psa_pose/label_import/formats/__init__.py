@@ -1,0 +1,1 @@
+"""What label tools write, read: one form a file."""
