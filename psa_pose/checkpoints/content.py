@@ -112,6 +112,14 @@ def read_section(content: dict[str, Any], key: str, source: object) -> dict[str,
     return content[key]
 
 
+def skeleton_section(content: dict[str, Any], source: object) -> dict[str, Any]:
+    """The section "skeleton", which names the keypoints."""
+    stated = read_section(content, "skeleton", source)
+    if not isinstance(stated.get("names"), list):
+        raise CheckpointError(f"checkpoint {source} does not say which keypoints it finds; use another one")
+    return stated
+
+
 def check_input(content: dict[str, Any], own: dict[str, Any], source: object) -> None:
     """What a network was trained to see must be what it is shown: raise CheckpointError where they differ.
 

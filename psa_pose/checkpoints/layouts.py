@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from psa_pose.checkpoints.content import skeleton_section
 from psa_pose.checkpoints.layout_tables import LAYOUTS, Layout
 from psa_pose.checkpoints.load import is_ours, load_weights, read_torch_file
 from psa_pose.errors import CheckpointError
@@ -23,7 +24,10 @@ CLASSIFIERS = r"(?:classifier\.classifier\.3|last_layer\.3|aux_head\.3|cls_head)
 
 @dataclass(frozen=True)
 class ForeignWeights:
-    """The weights of a file under our names, and what must be known about them. layout: None for our own."""
+    """The weights of a file under our names, and what must be known about them.
+
+    layout: None for our own. joints: names of a pose network's keypoints, in channel order, where the file states them.
+    """
 
     path: Path
     layout: Layout | None
@@ -31,6 +35,7 @@ class ForeignWeights:
     channel_order: str
     # What the file is, which part of it was taken, and how many of its keys were dropped: one line.
     report: str
+    joints: tuple[str, ...] = ()
 
 
 def read_weights(path: str | Path) -> ForeignWeights:
@@ -41,8 +46,9 @@ def read_weights(path: str | Path) -> ForeignWeights:
     path = Path(path)
     content = read_torch_file(path)
     if is_ours(content):
-        order = content["input"]["CHANNEL_ORDER"]
-        return ForeignWeights(path, None, content["model"], order, f"{path} is a checkpoint of this project")
+        order, report = content["input"]["CHANNEL_ORDER"], f"{path} is a checkpoint of this project"
+        joints = tuple(skeleton_section(content, path)["names"]) if "skeleton" in content else ()
+        return ForeignWeights(path, None, content["model"], order, report, joints)
     found, part = state_dict(content, path)
     try:
         layout = detect_layout(found)

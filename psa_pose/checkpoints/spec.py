@@ -17,7 +17,7 @@ import numpy as np
 from torch import nn
 from yacs.config import CfgNode
 
-from psa_pose.checkpoints.content import check_content, check_input, read_section
+from psa_pose.checkpoints.content import check_content, check_input, skeleton_section
 from psa_pose.checkpoints.load import load_checkpoint, load_weights
 from psa_pose.codecs import CODECS, Codec, build_codec, make_codec
 from psa_pose.config import parse_config
@@ -77,7 +77,7 @@ class ModelSpec:
     def of_checkpoint(cls, content: dict[str, Any], source: object) -> ModelSpec:
         """Of the network in a checkpoint; source: its path, for messages. Raises CheckpointError for an unfit one."""
         cfg = _parsed(content, source)
-        skeleton = make_skeleton(_skeleton_section(content, source), f"checkpoint {source}")
+        skeleton = make_skeleton(skeleton_section(content, source), f"checkpoint {source}")
         if skeleton.num_joints != cfg.MODEL.NUM_JOINTS:
             raise CheckpointError(
                 f"checkpoint {source} names {skeleton.num_joints} keypoints but its network has "
@@ -117,7 +117,7 @@ class ModelSpec:
         """
         check_content(content, source)
         check_input(content, self.sections()["input"], source)
-        stated = _skeleton_section(content, source)
+        stated = skeleton_section(content, source)
         if stated["names"] != list(self.skeleton.names):
             raise CheckpointError(
                 f"checkpoint {source} was trained on other keypoints ({stated.get('name')!r:.80}) than those "
@@ -209,13 +209,6 @@ def _parsed(content: dict[str, Any], source: object) -> CfgNode:
     if [list(cfg.INPUT.SIZE), cfg.INPUT.CHANNEL_ORDER] != [shown["SIZE"], shown["CHANNEL_ORDER"]]:
         raise CheckpointError(f"checkpoint {source} contradicts itself on its input; use another one")
     return cfg
-
-
-def _skeleton_section(content: dict[str, Any], source: object) -> dict[str, Any]:
-    stated = read_section(content, "skeleton", source)
-    if not isinstance(stated.get("names"), list):
-        raise CheckpointError(f"checkpoint {source} does not say which keypoints it finds; use another one")
-    return stated
 
 
 def _codec_options(codec: Codec) -> dict[str, float]:

@@ -101,6 +101,7 @@ def default_config() -> Node:
     c.MODEL.STACKS = 8
     # Weights to start from: "" (none), "imagenet" (torchvision's, downloaded; simple_baseline and cpn), or the path of
     # a checkpoint: of ours, or in a layout of psa_pose/checkpoints/README.md. Attention that it lacks starts untrained.
+    # Of a checkpoint of ours on other keypoints, those of equal name start from their own rows of the last layers.
     c.MODEL.PRETRAINED = ""
     # deeplabv3plus: "mobilenet_v2", "resnet50" or "resnet101".
     c.MODEL.BACKBONE = "resnet50"

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 from yacs.config import CfgNode
 
+from psa_pose.checkpoints.content import Spec
 from psa_pose.checkpoints.download import imagenet_weights
+from psa_pose.checkpoints.joints import match_joints
 from psa_pose.checkpoints.layouts import load_source, read_weights
 from psa_pose.errors import CheckpointError
 
 
-def load_pretrained(cfg: CfgNode, model: nn.Module, info: Callable[[str], None]) -> None:
+def load_pretrained(cfg: CfgNode, model: nn.Module, spec: Spec, info: Callable[[str], None]) -> None:
     """Start the model from MODEL.PRETRAINED, and say what was taken and what was not.
+
+    spec: what a checkpoint will say of the model. Of a pose network that was trained here on other keypoints the last
+    layers' rows are taken by the joints' names.
 
     Raises CheckpointError for a file that is missing, unknown, or of another network.
     """
@@ -29,6 +35,11 @@ def load_pretrained(cfg: CfgNode, model: nn.Module, info: Callable[[str], None])
         )
     source = read_weights(path)
     info(source.report)
+    ours = spec.sections().get("skeleton", {}).get("names", [])
+    if source.joints and list(source.joints) != ours:
+        weights, report = match_joints(source.weights, model.state_dict(), source.joints, ours)
+        source = replace(source, weights=weights)
+        info(report)
     info(load_source(model, source, attention_may_miss=True, classes_may_differ=True))
     if source.channel_order != cfg.INPUT.CHANNEL_ORDER:
         # As the published SimpleBaseline was trained: from RGB weights, on BGR images.

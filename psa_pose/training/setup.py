@@ -98,7 +98,7 @@ def prepared_run(task: Task, checkpoint: dict[str, Any] | None) -> Iterator[Run]
     rank, world = distributed.rank(), distributed.world_size()
     batches = ShuffledBatches(len(dataset), cfg.TRAIN.BATCH_SIZE, cfg.SEED, rank, world, groups)
     if checkpoint is None and cfg.MODEL.PRETRAINED:
-        load_pretrained(cfg, model, said.append)
+        load_pretrained(cfg, model, task.spec(), said.append)
     state = build_state(task, model)
     progress = None if checkpoint is None else _restore(task, state, batches, checkpoint, folder / LAST, said)
     # No process reads the folder any more, and none writes to it yet.

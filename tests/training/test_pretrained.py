@@ -37,7 +37,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 def test_without_a_network_one_sentence_says_what_to_do(cache, tiny_config):
     cfg = tiny_config("MODEL.PRETRAINED", "imagenet", "MODEL.WIDTH", 64)
     with pytest.raises(CheckpointError) as error:
-        load_pretrained(cfg, build_model(cfg), print)
+        load_pretrained(cfg, build_model(cfg), ModelSpec.of_config(cfg), print)
     url = ResNet18_Weights.IMAGENET1K_V1.url
     for part in (str(cache / Path(url).name), f"put {url} there", "MODEL.PRETRAINED", "could not be downloaded"):
         assert part in str(error.value)
@@ -53,7 +53,7 @@ def test_a_file_in_the_cache_needs_no_network(cache, tiny_config):
         said.clear()
         cfg = tiny_config("MODEL.PRETRAINED", "imagenet", "MODEL.WIDTH", 64, "INPUT.CHANNEL_ORDER", order)
         model = build_model(cfg)
-        load_pretrained(cfg, model, said.append)
+        load_pretrained(cfg, model, ModelSpec.of_config(cfg), said.append)
         assert torch.equal(model.layer3[0].conv1.weight, weights["layer3.0.conv1.weight"])
         assert "2 keys dropped (fc.weight, fc.bias)" in said[0]
         assert "of attention slots" in said[1]
