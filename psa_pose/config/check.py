@@ -52,6 +52,10 @@ _RANGES = {
     "AUGMENT.HALF_BODY_JOINTS": (0, 10_000),
     "AUGMENT.SCALE_STEP": (0, 10),
     "AUGMENT.COLOR": (0, 0.95),
+    "AUGMENT.SHIFT": (0, 1),
+    "AUGMENT.BLUR_PROB": (0, 1),
+    "AUGMENT.JPEG_PROB": (0, 1),
+    "AUGMENT.DROPOUT_PROB": (0, 1),
     "AUGMENT.CLASS_UNIFORM_PROB": (0, 1),
     "AUGMENT.CLASS_UNIFORM_TILE": (16, 100_000),
     "LOSS.OHEM_THRESHOLD": (0, 1),
@@ -99,6 +103,7 @@ def _check_pose(config: CfgNode) -> None:
     _check_pretrained(config)
     _check_codec(config)
     _check_format(config)
+    _check_pixels(config)
     if config.TEST.BOXES == "detector" and not config.DATASET.TEST_DETECTIONS:
         raise ConfigError("TEST.BOXES is 'detector' but DATASET.TEST_DETECTIONS is empty; give it the detection file")
 
@@ -224,6 +229,15 @@ def _check_range(key: str, chosen: tuple[int, ...], form: str) -> None:
         raise ConfigError(f"{key} is {list(chosen)}; give the first and the last image, from 1, or [0, 0] for all")
     if form == "mpii":
         raise ConfigError(f"{key} is set but the files of DATASET.FORMAT 'mpii' are splits; leave it at [0, 0]")
+
+
+def _check_pixels(config: CfgNode) -> None:
+    on = [key for key in ("COLOR", "BLUR_PROB", "JPEG_PROB", "DROPOUT_PROB") if config.AUGMENT[key]]
+    if on and config.LOADER.DEVICE_DECODE:
+        raise ConfigError(
+            f"AUGMENT.{on[0]} is {config.AUGMENT[on[0]]} but LOADER.DEVICE_DECODE is true, whose crops no worker sees; "
+            f"write LOADER.DEVICE_DECODE false, or AUGMENT.{on[0]} 0"
+        )
 
 
 def _check_codec(config: CfgNode) -> None:

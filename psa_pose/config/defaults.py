@@ -238,13 +238,22 @@ def default_config() -> Node:
     c.AUGMENT.HALF_BODY_PROB = 0.3
     # Half-body crops are for persons with more labelled joints than this.
     c.AUGMENT.HALF_BODY_JOINTS = 8
+    # Shift of the crop: up to this share of its width and height, drawn uniformly.
+    c.AUGMENT.SHIFT = 0.0
+    # Greatest change of brightness, contrast and saturation (0.3: factors of 0.7 to 1.3); in segmentation also of hue,
+    # in turns.
+    c.AUGMENT.COLOR = 0.0
+    # Probability of a blurred crop: means over squares of 3 pixels to 3 % of its height.
+    c.AUGMENT.BLUR_PROB = 0.0
+    # Probability of a crop that went through a JPEG of quality 20 to 80.
+    c.AUGMENT.JPEG_PROB = 0.0
+    # Probability of one to three patches of one colour over the body; the joints beneath are still to be found.
+    c.AUGMENT.DROPOUT_PROB = 0.0
 
     # segmentation: least and greatest scale of the picture in a crop, drawn uniformly.
     c.AUGMENT.SCALE_RANGE = (0.5, 2.0)
     # segmentation: scales are the least one plus multiples of this; 0: any.
     c.AUGMENT.SCALE_STEP = 0.0
-    # segmentation: greatest change of brightness, contrast and saturation, and of hue in turns.
-    c.AUGMENT.COLOR = 0.0
     # segmentation: probability of a crop about a class drawn uniformly instead of any crop of the sample's picture.
     c.AUGMENT.CLASS_UNIFORM_PROB = 0.0
     # Side of the tiles in which classes are looked for, pixels.

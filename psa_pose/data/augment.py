@@ -1,4 +1,4 @@
-"""The published augmentations: scale, rotation, mirror and half body, drawn from a generator of the sample's own."""
+"""The published augmentations: scale, rotation, mirror and half body; and a shift. From the sample's own generator."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from psa_pose.data.augment_pixels import PixelAugmentation
 from psa_pose.geometry import box_to_region
 from psa_pose.skeleton import Skeleton
 
@@ -14,7 +15,7 @@ HALF_BODY_PADDING = 1.5
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Strengths as in the AUGMENT keys of the config: fractions, degrees and probabilities."""
+    """Strengths as in the AUGMENT keys of the config: fractions, degrees and probabilities. pixels: None for none."""
 
     scale: float
     rotation: float
@@ -22,6 +23,8 @@ class Augmentation:
     flip_prob: float
     half_body_prob: float
     half_body_joints: int
+    shift: float = 0.0
+    pixels: PixelAugmentation | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ def sample_generator(seed: int, epoch: int, row: int) -> np.random.Generator:
     return np.random.default_rng((seed, epoch, row))
 
 
+def pixel_generator(seed: int, epoch: int, row: int) -> np.random.Generator:
+    """A second one, for the pixels: what is drawn for them does not depend on what was drawn for the view."""
+    return np.random.default_rng((seed, epoch, row, 1))
+
+
 def augment_view(
     view: View,
     joints: np.ndarray,
@@ -48,6 +56,8 @@ def augment_view(
     generator: np.random.Generator,
 ) -> View:
     """A jittered view of the person with joints (K, 2) in image pixels and visible (K,), as HRNet's loader draws it.
+
+    `shift`, which that has not, moves the crop by at most so much of its sides, drawn uniformly.
 
     The random numbers are always drawn in the same order and number, so that one option does not move the others.
     """
@@ -69,6 +79,8 @@ def augment_view(
     rotation = 0.0
     if rotate < options.rotation_prob:
         rotation = min(max(options.rotation * angle, -2 * options.rotation), 2 * options.rotation)
+    if options.shift:
+        center = center + region * options.shift * (2 * generator.random(2) - 1)
     return View(center, region, rotation, mirror=flip < options.flip_prob)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from yacs.config import CfgNode
 
 from psa_pose.data.augment import Augmentation
+from psa_pose.data.augment_pixels import PixelAugmentation
 from psa_pose.data.checks.boxes import check_boxes, detector_recall
 from psa_pose.data.checks.findings import tell
 from psa_pose.data.checks.images import SAMPLED, image_findings, look_at_images, turned_text
@@ -66,6 +67,13 @@ def build_train_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, info: Info) ->
         flip_prob=cfg.AUGMENT.FLIP_PROB,
         half_body_prob=cfg.AUGMENT.HALF_BODY_PROB,
         half_body_joints=cfg.AUGMENT.HALF_BODY_JOINTS,
+        shift=cfg.AUGMENT.SHIFT,
+        pixels=PixelAugmentation(
+            color=cfg.AUGMENT.COLOR,
+            blur_prob=cfg.AUGMENT.BLUR_PROB,
+            jpeg_prob=cfg.AUGMENT.JPEG_PROB,
+            dropout_prob=cfg.AUGMENT.DROPOUT_PROB,
+        ),
     )
     images = _path(cfg, cfg.DATASET.TRAIN_IMAGES)
     return _dataset(cfg, persons, problems, images, source, skeleton, grid, info, augmentation)

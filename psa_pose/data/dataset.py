@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Dataset
 
-from psa_pose.data.augment import Augmentation, View, augment_view, sample_generator
+from psa_pose.data.augment import Augmentation, View, augment_view, pixel_generator, sample_generator
+from psa_pose.data.augment_pixels import augment_pixels
 from psa_pose.data.formats.coco import Persons
 from psa_pose.errors import DataError
 from psa_pose.geometry import Grid, box_to_region, crop_matrix, transform_points, warp
@@ -94,7 +95,7 @@ class CropDataset(Dataset):
 
         pose: of this key, where `poses` has found it together with those of others.
         """
-        row = key[1]
+        epoch, row = key
         matrix, joints, visible = pose or next(self.poses([key]))
         try:
             crop = warp(self._image(int(self.persons.image[row])), matrix, self.input_size, out)
@@ -102,6 +103,9 @@ class CropDataset(Dataset):
             blank = np.zeros((self.input_size[1], self.input_size[0], 3), np.uint8) if out is None else out
             blank.fill(0)
             return Sample(blank, joints, np.zeros_like(visible), matrix, row, str(error))
+        if self.augmentation and self.augmentation.pixels:
+            generator = pixel_generator(self.seed, epoch, row)
+            augment_pixels(crop, joints, visible, self.augmentation.pixels, self.channel_order, generator)
         return Sample(crop, joints, visible, matrix, row, "")
 
     def poses(self, keys: Sequence[tuple[int, int]]) -> Iterator[CropGeometry]:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from psa_pose.data.augment import Augmentation, View, augment_view, sample_generator
+from psa_pose.data.augment_pixels import PixelAugmentation
 from psa_pose.data.build import build_train_set
 from psa_pose.skeleton import COCO, MPII
 
@@ -123,7 +124,7 @@ def test_every_key_of_augment_and_the_seed_reach_the_samples(tiny_config):
         *(w for k, v in words.items() for w in (f"AUGMENT.{k}", v)), "AUGMENT.HALF_BODY_JOINTS", 6, "SEED", 9
     )
     dataset = build_train_set(cfg, COCO, "classic", lambda _: None)
-    assert dataset.augmentation == Augmentation(0.11, 22.0, 0.33, 0.44, 0.55, 6)
+    assert dataset.augmentation == Augmentation(0.11, 22.0, 0.33, 0.44, 0.55, 6, 0.0, PixelAugmentation())
     assert dataset.seed == 9
 
 
