@@ -11,7 +11,8 @@ from psa_pose.files import shipped_folder
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description="Train one small network with each attention block and seed at equal budget, test it, and tabulate "
-        "AP, paired differences from the first block, and gate statistics. Complete runs are kept."
+        "its score, paired differences from the first block with intervals over images and seeds, and what the gates "
+        "do. Complete runs are kept."
     )
     quickstart = shipped_folder("configs") / "synthetic/quickstart.yaml"
     parser.add_argument("--cfg", type=Path, default=quickstart, help="YAML config file (%(default)s)")

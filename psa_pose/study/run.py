@@ -1,34 +1,32 @@
-"""A study of several blocks over seeds: every run, AP per protocol, paired differences, the table and the plot."""
+"""A study of several blocks over seeds at equal budget: every run, then the table, the plots and the page."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from torch import nn
 
 from psa_pose.checkpoints import load_checkpoint, load_weights
 from psa_pose.config import dump_config, load_config
-from psa_pose.errors import DataError
-from psa_pose.evaluation.result_files import read_result_file
-from psa_pose.files import write_json, write_text
-from psa_pose.metrics.coco_ap import STATS, accumulate, match_results
-from psa_pose.metrics.significance import Estimate, bootstrap, differences
+from psa_pose.config.skeleton import build_skeleton
+from psa_pose.files import read_json, write_json, write_text
 from psa_pose.paper.jobs import Write, run_jobs
 from psa_pose.paper.plan import Job, Plan, run_steps
 from psa_pose.paper.reproduce import finish
 from psa_pose.paper.results import read_result, result_list
+from psa_pose.study.gates import BodyGates, gate_history, gates_on_the_body, with_constant_gates
+from psa_pose.study.page import RunGates, differences_chart, gates_sheet, scores_chart, study_page, study_table
+from psa_pose.study.scores import RunScores, compare_blocks, run_scores
 from psa_pose.tables import format_columns, markdown_table
 from psa_pose.tasks import build_task
-from psa_pose.training.monitor import gate_deviations
+from psa_pose.tasks.pose import PoseTask
 from psa_pose.training.output_dir import LAST
-from psa_pose.visualization import svg
+from psa_pose.visualization.draw import write_picture
 
-# Test persons whose gates are looked at.
-_GATE_PERSONS = 64
+_CONSTANT = "constant_gates.json"
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,8 @@ class Study:
 
 
 def run_study(study: Study, write: Write) -> None:
-    """Train and test what is not complete yet; print the table and write study.json, study.md and study.svg.
+    """Train and test what is not complete yet; print the table and write study.json, study.md, study.html and
+    the plots study.svg and, where joints are scored, differences.svg.
 
     Raises PsaPoseError where runs failed, and Interrupted where it was stopped; the same call goes on.
     """
@@ -74,33 +73,31 @@ def _job(study: Study, block: str, seed: int) -> Job:
 
 
 def _write_study(study: Study, jobs: Mapping[str, Sequence[Job]], write: Write) -> None:
-    runs = {block: [_run(job) for job in of_block] for block, of_block in jobs.items()}
-    rows = _analyse({block: [_result_lists(job) for job in of_block] for block, of_block in jobs.items()})
-    gates = {
-        block: {name: statistics.mean(run["gates"][name] for run in of_block) for name in of_block[0]["gates"]}
-        for block, of_block in runs.items()
-    }
-    header, *lines = _cells(rows)
-    header.append("std of spatial gates")
-    for line, spread in zip(lines, gates.values(), strict=True):
-        line.append(f"{min(spread.values()):.4f} to {max(spread.values()):.4f}" if spread else "-")
-    content = {"seeds": study.seeds, "rows": [asdict(row) for row in rows], "gates": gates, "runs": runs}
+    blocks = compare_blocks({block: [_scores(job) for job in of_block] for block, of_block in jobs.items()})
+    gates = {block: [_gates(job, write) for job in of_block] for block, of_block in jobs.items()}
+    gates = {block: of_block for block, of_block in gates.items() if of_block[0].history}
+    bodies = {block: body for block in gates if (body := _body(jobs[block][0])) is not None}
+    header, lines = study_table(blocks, gates)
+    runs = {block: [{"config": dump_config(job.cfg)} for job in of_block] for block, of_block in jobs.items()}
+    content = {"seeds": study.seeds, "rows": [asdict(b) for b in blocks], "gates": _plain(gates, bodies), "runs": runs}
     write_json(study.out / "study.json", content)
     write_text(study.out / "study.md", markdown_table(header, lines) + "\n")
-    write_text(study.out / "study.svg", _plot(rows))
-    write(f"\nAP in percent, mean ± standard deviation over {len(study.seeds)} seeds; ")
-    write(f"differences from {study.blocks[0]!r}\n")
+    write_text(study.out / "study.svg", scores_chart(blocks))
+    chart = differences_chart(blocks)
+    if chart:
+        write_text(study.out / "differences.svg", chart)
+    sheets = {block: gates_sheet(body, build_skeleton(jobs[block][0].cfg)) for block, body in bodies.items()}
+    for block, sheet in sheets.items():
+        write_picture(study.out / f"gates_{block.replace(':', '_')}.png", sheet)
+    write_text(study.out / "study.html", study_page(blocks, gates, bodies, sheets, len(study.seeds)))
+    write(f"\npercent, mean ± standard deviation over {len(study.seeds)} seeds; differences from {study.blocks[0]!r}\n")
     write(f"{format_columns(header, lines, left=len(header), rule=False)}\n\n")
 
 
-def _run(job: Job) -> dict[str, Any]:
-    """config: as text. ap: protocol -> percent. gates: standard deviation of each spatial gate over positions."""
-    ap = {evaluation["protocol"]: 100 * evaluation["stats"]["AP"] for evaluation in _evaluations(job)}
-    return {"config": dump_config(job.cfg), "ap": ap, "gates": _gate_deviations(job)}
-
-
-def _result_lists(job: Job) -> dict[str, Path]:
-    return {evaluation["protocol"]: result_list(job.folder, evaluation) for evaluation in _evaluations(job)}
+def _scores(job: Job) -> dict[str, RunScores]:
+    """Of each protocol."""
+    lsp = job.cfg.DATASET.FORMAT == "lsp"
+    return {e["protocol"]: run_scores(result_list(job.folder, e), lsp) for e in _evaluations(job)}
 
 
 def _evaluations(job: Job) -> list[dict[str, Any]]:
@@ -109,100 +106,47 @@ def _evaluations(job: Job) -> list[dict[str, Any]]:
     return result["evaluations"]
 
 
-def _gate_deviations(job: Job) -> dict[str, float]:
-    """Of the trained network, on its first test persons."""
+def _gates(job: Job, write: Write) -> RunGates:
+    """What became of a run's spatial gates in training, and its score with and without them."""
+    history, path = gate_history(job.folder), job.folder / _CONSTANT
+    if history and not path.exists():
+        write(f"{job.name}: tested with constant gates\n")
+        task, model = _trained(job)
+        (test_set,) = task.test_sets(lambda _: None, annotated=True)
+        constant = with_constant_gates(model)
+        assert constant is not None
+        scores = [task.evaluate(m, test_set, lambda: None, lambda _: None).score for m in (model, constant)]
+        write_json(path, {"score": scores[0], "constant": scores[1]})
+    found = read_json(path, "file") if history else {"score": 0.0, "constant": 0.0}
+    return RunGates(history, 100 * found["score"], 100 * found["constant"])
+
+
+def _body(job: Job) -> BodyGates | None:
+    """Where on the body the gates of a run look; None for a skeleton without shoulders or hips."""
+    task, model = _trained(job)
+    (test_set,) = task.test_sets(lambda _: None, annotated=True)
+    if not {"left_shoulder", "right_shoulder", "left_hip", "right_hip"} <= set(task.skeleton.names):
+        return None
+    return gates_on_the_body(task, model, test_set.dataset, task.skeleton)
+
+
+def _trained(job: Job) -> tuple[PoseTask, nn.Module]:
+    """The network that was tested: the weights after the last epoch."""
     task, checkpoint = build_task(job.cfg), job.folder / LAST
+    assert isinstance(task, PoseTask), "a study is of pose networks"
     model = task.build_model().eval()
     load_weights(model, load_checkpoint(checkpoint)["model"], checkpoint)
-    (test_set,) = task.test_sets(lambda _: None, annotated=True)
-    return gate_deviations(task, model, test_set.dataset, _GATE_PERSONS)
+    return task, model
 
 
-@dataclass(frozen=True)
-class _BlockResult:
-    """One block under one protocol, AP in percent: of each seed, and their mean minus the first block's.
-
-    images: 95 % interval and two-sided p-value of that difference over resampled test images, the trained networks
-    kept. seeds: the standard deviation of the difference over seeds, which differ in initial weights, order and
-    augmentation; None for one seed. Both are None for the first block itself.
-    """
-
-    block: str
-    protocol: str
-    ap: tuple[float, ...]
-    images: Estimate | None
-    seeds: float | None
-
-
-def _analyse(results: Mapping[str, Sequence[Mapping[str, Path]]]) -> list[_BlockResult]:
-    """Every block against the first one: results[block][seed][protocol] is a result file that tools/test.py wrote.
-
-    Raises DataError where a block has other seeds or protocols than the first.
-    """
-    first = next(iter(results.values()))
-    rows = []
-    for protocol in first[0]:
-        base: tuple[list[float], np.ndarray] | None = None
-        for block, runs in results.items():
-            if len(runs) != len(first) or any(run.keys() != first[0].keys() for run in runs):
-                raise DataError(f"block {block!r} was not tested with the seeds and boxes of the first; run it again")
-            scored = [_scored(run[protocol]) for run in runs]
-            ap, samples = [100 * value for value, _ in scored], np.mean([drawn for _, drawn in scored], axis=0)
-            base = base or (ap, samples)
-            rows.append(_row(block, protocol, ap, samples, *base))
-    return rows
-
-
-def _scored(path: Path) -> tuple[float, np.ndarray]:
-    """AP of a result file, 0 to 1, and STATS of each resample of its images."""
-    file = read_result_file(path)
-    matches = match_results(file.annotations.content, file.results, np.array(file.skeleton.sigmas))
-    return accumulate(matches).stats()["AP"], bootstrap(matches)
-
-
-def _row(
-    block: str, protocol: str, ap: list[float], samples: np.ndarray, base_ap: list[float], base: np.ndarray
-) -> _BlockResult:
-    if samples is base:
-        return _BlockResult(block, protocol, tuple(ap), None, None)
-    means = [dict.fromkeys(STATS, -1.0) | {"AP": statistics.mean(values) / 100} for values in (base_ap, ap)]
-    moved = differences(means[0], means[1], base, samples)["AP"]
-    images = Estimate(100 * moved.value, 100 * moved.low, 100 * moved.high, moved.p_value)
-    by_seed = [b - a for a, b in zip(base_ap, ap, strict=True)]
-    return _BlockResult(block, protocol, tuple(ap), images, statistics.stdev(by_seed) if by_seed[1:] else None)
-
-
-def _cells(rows: Sequence[_BlockResult]) -> list[list[str]]:
-    """The table as words, its head first: a line per block, the protocols side by side."""
-    protocols = list(dict.fromkeys(row.protocol for row in rows))
-    head = ["block"]
-    for protocol in protocols:
-        head += [f"AP, {protocol.replace('_', ' ')} boxes", "difference", "95 % over images", "p"]
-    lines = [head]
-    for block in dict.fromkeys(row.block for row in rows):
-        line = [block]
-        for row in (row for row in rows if row.block == block):
-            line += [_spread(statistics.mean(row.ap), statistics.stdev(row.ap) if row.ap[1:] else None)]
-            line += _difference(row.images, row.seeds) if row.images else ["-", "-", "-"]
-        lines.append(line)
-    return lines
-
-
-def _difference(images: Estimate, seeds: float | None) -> list[str]:
-    interval = f"{images.low:+.1f} to {images.high:+.1f}"
-    return [_spread(images.value, seeds, sign="+"), interval, f"{images.p_value:.3f}"]
-
-
-def _spread(mean: float, deviation: float | None, sign: str = "") -> str:
-    return f"{mean:{sign}.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")
-
-
-def _plot(rows: Sequence[_BlockResult]) -> str:
-    """The study as SVG: a panel per protocol, a line per block with the AP of each seed (rings) and their mean (bar).
-
-    The grey band is the first block's mean plus and minus one standard deviation over seeds.
-    """
-    panels: dict[str, list[tuple[float, ...]]] = {}
-    for row in rows:
-        panels.setdefault(f"AP (%), {row.protocol.replace('_', ' ')} boxes", []).append(row.ap)
-    return svg.dots(list(dict.fromkeys(row.block for row in rows)), panels, "AP of each block and seed")
+def _plain(gates: Mapping[str, Sequence[RunGates]], bodies: Mapping[str, BodyGates]) -> dict[str, Any]:
+    """For JSON; of the bodies what is at the joints."""
+    return {
+        block: {
+            "runs": [asdict(run) | {"history": {str(k): v for k, v in run.history.items()}} for run in of_block],
+            "at_joints": {name: values.tolist() for name, values in bodies[block].at_joints.items()}
+            if block in bodies
+            else {},
+        }
+        for block, of_block in gates.items()
+    }

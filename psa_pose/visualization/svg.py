@@ -72,6 +72,40 @@ def dots(labels: Sequence[str], panels: Mapping[str, Sequence[Sequence[float]]],
     return _svg(width, height, title, parts, more) + "\n"
 
 
+def differences(labels: Sequence[str], series: Mapping[str, Sequence[tuple[float, float, float]]], title: str) -> str:
+    """A file with a group of rows per label, a row per series in it: a value as a dot on the line of its interval.
+
+    series: name -> (value, low, high) of each label. The line of no difference is drawn through.
+    """
+    row, gap, left, right, top = 14, 10, _LABEL, 480, 50
+    spans = [span for each in series.values() for span in each]
+    low, high = min(0.0, *(span[1] for span in spans)), max(0.0, *(span[2] for span in spans))
+    group = row * len(series) + gap
+    width, bottom = left + right + 20, top + group * len(labels)
+    step = next(s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if (high - low) / s <= 10 or s == 50)
+
+    def x(value: float) -> float:
+        return left + right * (value - low) / max(high - low, 1e-9)
+
+    parts = [f'<rect width="{width}" height="{bottom + 40}" fill="white"/>', _text(left, 16, title)]
+    for tick in range(math.ceil(low / step), math.floor(high / step) + 1):
+        style = 'stroke="#333"' if tick == 0 else 'stroke="#ccc" stroke-dasharray="2 3"'
+        parts.append(f'<path d="M{x(tick * step):.1f} {top - 6}V{bottom}" {style}/>')
+        parts.append(_text(x(tick * step), bottom + 16, f"{tick * step:+g}" if tick else "0", "middle"))
+    for number, (name, each) in enumerate(series.items()):
+        colour, place = _COLOURS[number % len(_COLOURS)], left + number * right / len(series)
+        parts.append(f'<circle cx="{place + 4:.1f}" cy="32" r="4" fill="{colour}"/>')
+        parts.append(_text(place + 12, 36, name))
+        for index, (value, lowest, highest) in enumerate(each):
+            y = top + group * index + row * number + row / 2
+            parts.append(f'<path d="M{x(lowest):.1f} {y:.1f}H{x(highest):.1f}" stroke="{colour}" stroke-width="2"/>')
+            parts.append(f'<circle cx="{x(value):.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>')
+    for index, label in enumerate(labels):
+        parts.append(_text(left - 10, top + group * index + (group - gap) / 2 + 4, label, "end"))
+    more = f' width="{width}" font-family="sans-serif" font-size="12"'
+    return _svg(width, bottom + 40, title, parts, more) + "\n"
+
+
 def _panel(left: float, name: str, rows: Sequence[Sequence[float]]) -> list[str]:
     mean = statistics.mean(rows[0])
     near = [value for row in rows for value in row if abs(value - mean) <= _SHOWN]

@@ -38,21 +38,26 @@ def test_study_trains_tests_tabulates_and_goes_on(people, tmp_path):
     first = run("tools/study.py", *arguments)
     assert first.returncode == 0, first.stderr
     study = json.loads((tmp_path / "study/study.json").read_text())
-    assert study["gates"]["none"] == {}
-    gates = study["gates"]["psa_p:fig2"]
-    assert len(gates) == 8
-    assert all(value > 0 for value in gates.values())
+    assert list(study["gates"]) == ["psa_p:fig2"]
+    (gates,) = study["gates"]["psa_p:fig2"]["runs"]
+    assert len(gates["history"]) == 1
+    assert all(len(blocks) == 8 and min(blocks.values()) > 0 for blocks in gates["history"].values())
+    assert gates.keys() == {"history", "score", "constant"}
+    assert all(len(values) == 17 for values in study["gates"]["psa_p:fig2"]["at_joints"].values())
     assert {len(runs) for runs in study["runs"].values()} == {1}
     assert {row["block"] for row in study["rows"]} == {"none", "psa_p:fig2"}
     assert {row["protocol"] for row in study["rows"]} == {"ground_truth", "detector"}
     assert (tmp_path / "study/study.md").read_text().count("\n") == 4
+    assert (tmp_path / "study/gates_psa_p_fig2.png").exists()
+    assert "Spatial gates of psa_p:fig2" in (tmp_path / "study/study.html").read_text()
     # With one seed the difference is that of two result files.
     pair = [tmp_path / f"study/{n}_seed0/test/keypoints_val2017_detector_results.json" for n in ("none", "psa_p_fig2")]
     alone = run_compare(*pair, info=lambda _: None).differences["AP"]
     (row,) = (r for r in study["rows"] if r["block"] == "psa_p:fig2" and r["protocol"] == "detector")
-    assert row["images"]["value"] == pytest.approx(100 * alone.value)
-    assert [row["images"]["low"], row["images"]["high"]] == pytest.approx([100 * alone.low, 100 * alone.high], abs=1e-4)
-    assert row["images"]["p_value"] == alone.p_value
+    moved = row["differences"]["AP"]["images"]
+    assert moved["value"] == pytest.approx(100 * alone.value)
+    assert [moved["low"], moved["high"]] == pytest.approx([100 * alone.low, 100 * alone.high], abs=1e-4)
+    assert moved["p_value"] == alone.p_value
     svg = ElementTree.parse(tmp_path / "study/study.svg")
     assert len(svg.findall(".//{*}circle")) == 4
     again = run("tools/study.py", *arguments)
