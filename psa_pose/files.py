@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,21 +15,41 @@ import orjson
 from psa_pose.errors import DataError
 
 
-def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def atomic_write(path: Path, write: Callable[[BinaryIO], object], also: Sequence[Path] = ()) -> None:
     """Let `write` fill a file beside `path`, flush it to the disk, then put it in the place of `path` in one step.
 
-    A process that is killed meanwhile leaves the file beside it: `remove_leftovers`.
+    also: further names of the same content, in place before `path` is. A process that is killed meanwhile leaves the
+    file beside it: `remove_leftovers`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = _aside(path)
     try:
         with open(aside, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
+        for other in also:
+            _link(aside, other)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _aside(path: Path) -> Path:
+    """Where this process writes what will be at `path`."""
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def _link(source: Path, path: Path) -> None:
+    """Put a hard link to a file in the place of `path` in one step; a copy where the disk knows no links."""
+    aside = _aside(path)
+    aside.unlink(missing_ok=True)
+    try:
+        os.link(source, aside)
+        os.replace(aside, path)
+    except OSError:
+        with source.open("rb") as content:
+            atomic_write(path, lambda file: shutil.copyfileobj(content, file))
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -18,6 +18,7 @@ Last weights for other programs are the same without optimizer and training, in 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -75,15 +76,39 @@ def checkpoint_content(
 
 
 def unwrapped_state_dict(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The model's weights on the CPU, under names without the prefixes that DDP and torch.compile add."""
+    """The model's weights, where they are, under names without the prefixes that DDP and torch.compile add."""
     state = model.state_dict()
-    return {key.replace("_orig_mod.", "").removeprefix("module."): value.cpu() for key, value in state.items()}
+    return {key.replace("_orig_mod.", "").removeprefix("module."): value for key, value in state.items()}
 
 
-def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint of plain values and tensors; a kill or a full disk leaves the previous file as it was."""
+def map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Nested dicts, lists and tuples with each tensor in them changed, in the order of `tensors_in`."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: map_tensors(inner, change) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map_tensors(inner, change) for inner in value)
+    return value
+
+
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """The tensors in nested dicts, lists and tuples."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from tensors_in(inner)
+
+
+def save_checkpoint(path: Path, content: dict[str, Any], also: Sequence[Path] = ()) -> None:
+    """Write a checkpoint of plain values and tensors; a kill or a full disk leaves the previous file as it was.
+
+    also: further names of the same checkpoint, in place before `path` is: hard links where the disk has them.
+    """
+    on_cpu = map_tensors({"format": FORMAT, **content}, torch.Tensor.cpu)
     try:
-        atomic_write(path, lambda file: torch.save({"format": FORMAT, **content}, file))
+        atomic_write(path, lambda file: torch.save(on_cpu, file), also)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
             f"checkpoint {path} cannot be written: {error}; free some space or change OUTPUT_DIR"
@@ -107,7 +132,7 @@ def read_section(content: dict[str, Any], key: str, source: object) -> dict[str,
         raise CheckpointError(
             f"checkpoint {source} has no usable {key!r}; it is damaged or of another version: use another one"
         )
-    if _holds_tensor(content[key]):
+    if any(True for _ in tensors_in(content[key])):
         raise CheckpointError(f"checkpoint {source} holds a tensor in {key!r}; it is damaged: use another one")
     return content[key]
 
@@ -133,12 +158,6 @@ def check_input(content: dict[str, Any], own: dict[str, Any], source: object) ->
                 f"checkpoint {source} was trained with INPUT.{key} {trained}, but the config says {own[key]}; "
                 f"write INPUT.{key} {trained}"
             )
-
-
-def _holds_tensor(value: Any) -> bool:
-    if isinstance(value, dict | list | tuple):
-        return any(_holds_tensor(inner) for inner in (value.values() if isinstance(value, dict) else value))
-    return isinstance(value, torch.Tensor)
 
 
 class _Missing:

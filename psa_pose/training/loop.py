@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from psa_pose import distributed
-from psa_pose.checkpoints import checkpoint_content, save_checkpoint
+from psa_pose.checkpoints import checkpoint_content
 from psa_pose.checkpoints.safetensors_file import save_safetensors
 from psa_pose.config import dump_config
 from psa_pose.distributed import progress_bar
@@ -20,7 +20,7 @@ from psa_pose.files import atomic_write
 from psa_pose.run_log import report_problems
 from psa_pose.task import Task
 from psa_pose.training.monitor import DataTimer, StepRecord, check_finite, gate_deviations
-from psa_pose.training.output_dir import BEST, FINAL, LAST, NOT_FINITE, epoch_file, find_checkpoint, prune_checkpoints
+from psa_pose.training.output_dir import BEST, FINAL, LAST, NOT_FINITE, epoch_file, find_checkpoint
 from psa_pose.training.resume import Progress, training_state
 from psa_pose.training.setup import Run, log_summary, prepared_run
 from psa_pose.training.step import train_step
@@ -56,7 +56,7 @@ def _train(run: Run) -> None:
             score = _evaluate(run, run.end_of(progress.epoch) - 1)
             improved, best = score > best, max(score, best)
         progress = Progress(epoch, 0, best)
-        names = [BEST] * improved + [epoch_file(epoch)] * (cfg.TRAIN.KEEP_EPOCHS > 0) + [LAST]
+        names = [LAST] + [BEST] * improved + [epoch_file(epoch)] * (cfg.TRAIN.KEEP_EPOCHS > 0)
         _save(run, progress, *names)
         signal = _signal(run)
         if signal and epoch < run.epochs:
@@ -145,20 +145,18 @@ def _evaluate(run: Run, step: int) -> float:
 
 
 def _save(run: Run, progress: Progress, *names: str) -> None:
-    """Write the state under each name. Every process calls it, the main one writes."""
-    state, keep = run.state, run.cfg.TRAIN.KEEP_EPOCHS
+    """Write the state, as it is now, under each name. Every process calls it, the main one writes."""
+    state = run.state
     training = training_state(progress, run.batches, state.model if state.ema else None, state.scaler)
     if distributed.is_main():
-        run.log.flush()
         where = (progress.epoch, progress.best)
         content = checkpoint_content(run.cfg, run.task.spec(), state.evaluated, state.optimizer, *where, training)
-        for name in names:
-            save_checkpoint(run.folder / name, content)
-        prune_checkpoints(run.folder, keep)
+        run.saver.save(content, *names)
 
 
 def _save_final(run: Run, progress: Progress) -> None:
-    """The weights as they are at the end, for other programs."""
+    """The weights as they are at the end, for other programs. Every checkpoint is on the disk before."""
+    run.saver.wait()
     if distributed.is_main():
         model = run.state.evaluated
         content = checkpoint_content(run.cfg, run.task.spec(), model, None, progress.epoch, progress.best)
@@ -171,6 +169,7 @@ def _signal(run: Run) -> int:
 
 
 def _interrupted(run: Run, signal: int, where: str) -> Interrupted:
+    run.saver.wait()
     message = (
         f"stopped by {Signals(signal).name} {where}; the state is in {run.folder / LAST}: go on with the same command "
         "and --resume (or AUTO_RESUME true)"

@@ -29,6 +29,7 @@ from psa_pose.training.optimizer import Schedule, base_lr, build_optimizer, buil
 from psa_pose.training.output_dir import LAST, clean_output_dir
 from psa_pose.training.pretrained import load_pretrained
 from psa_pose.training.resume import Progress, changed_keys, restore_state, trained_weights
+from psa_pose.training.saver import Saver
 from psa_pose.training.step import TrainState
 
 
@@ -57,6 +58,7 @@ class Run:
     test_set: TestSet
     records: RecordLog
     interrupt: Interrupt
+    saver: Saver
     progress: Progress
 
     @property
@@ -110,7 +112,10 @@ def prepared_run(task: Task, checkpoint: dict[str, Any] | None) -> Iterator[Run]
         distributed.barrier()
         for message in said:
             log.info(message)
-        with RecordLog(folder, dataset.ids, cfg.TRAIN.LOG_RECORDS) as records:
+        with (
+            RecordLog(folder, dataset.ids, cfg.TRAIN.LOG_RECORDS) as records,
+            Saver(folder, cfg.TRAIN.KEEP_EPOCHS, log) as saver,
+        ):
             yield Run(
                 task=task,
                 folder=folder,
@@ -124,6 +129,7 @@ def prepared_run(task: Task, checkpoint: dict[str, Any] | None) -> Iterator[Run]
                 test_set=test_set,
                 records=records,
                 interrupt=interrupt,
+                saver=saver,
                 progress=progress or Progress(),
             )
 

@@ -14,6 +14,7 @@ from psa_pose.tasks import pose
 from psa_pose.training import loop
 from psa_pose.training import step as training_step
 from psa_pose.training.interrupt import Interrupt
+from scripts.stress_resume import same
 from tests.runs import run_test, run_train
 
 SMALL = [
@@ -62,16 +63,6 @@ def lines(path: Path) -> list[dict]:
 
 def steps_of(folder: Path) -> list[tuple[int, float]]:
     return [(line["step"], line["train"]["loss"]) for line in lines(folder / "metrics.jsonl") if "train" in line]
-
-
-def same(a, b) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
 
 
 def assert_same_end(folder: Path, whole: Path):

@@ -10,8 +10,8 @@ from psa_pose.evaluation.result import Evaluation
 from psa_pose.metrics.coco_ap import STATS
 from psa_pose.tasks import build_task
 from psa_pose.tasks.pose import PoseTask
-from psa_pose.training import loop
 from psa_pose.training import step as training_step
+from psa_pose.training.saver import Saver
 from psa_pose.training.setup import prepared_run
 from tests.runs import run_train
 
@@ -44,7 +44,7 @@ def watched(monkeypatch):
     scores: what the evaluations answer, one after the other.
     """
     seen = {"weights": [], "rates": [], "evaluated": [], "saved": [], "scores": [0.1] * 9}
-    update, save = training_step.update_weights, loop.save_checkpoint
+    update, save = training_step.update_weights, Saver.save
 
     def updated(state, *arguments):
         if not seen["weights"]:
@@ -59,13 +59,14 @@ def watched(monkeypatch):
         evaluation = Evaluation(test_set.protocol, test_set.split, False, 1, 1, stats)
         return EvalResult(evaluation, [], test_set, self.skeleton, [], 0.2)
 
-    def saving(path, content):
-        seen["saved"].append((path.name, content["epoch"], content["training"]["step"], content["best"]))
-        save(path, content)
+    def saving(self, content, name, *others):
+        for each in (*others, name):
+            seen["saved"].append((each, content["epoch"], content["training"]["step"], content["best"]))
+        save(self, content, name, *others)
 
     monkeypatch.setattr(training_step, "update_weights", updated)
     monkeypatch.setattr(PoseTask, "evaluate", evaluating)
-    monkeypatch.setattr(loop, "save_checkpoint", saving)
+    monkeypatch.setattr(Saver, "save", saving)
     return seen
 
 
