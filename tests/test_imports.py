@@ -27,7 +27,7 @@ FLOORS = (
     ("segmentation",),
     ("tasks",),
     ("dataset_tools", "label_import", "benchmark", "paper"),
-    ("study",),
+    ("study", "gpu_check"),
     ("__main__",),
 )
 # Within a floor, where one leans on its neighbour.

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
+from psa_pose import distributed
 from psa_pose.benchmark.measure import Work, alternate, peak_memory, ratio
+from psa_pose.device import choose_device
 from psa_pose.task import Batch
 from psa_pose.tasks import build_task
 from psa_pose.training.monitor import DataTimer
@@ -25,12 +27,14 @@ def compare_training(configs: Mapping[str, CfgNode], rounds: int) -> list[dict[s
     """Each config's training step on its own data, alternately, in one run; the first is what is compared with.
 
     A step is what the training loop does: crops from the loader, targets, forward, backward, optimiser. Per config:
-    images_per_s and step_ms (medians), loading_share (of a step's time, waiting for the loader), memory_mib (peak of a
-    step beyond what the network holds), ratio (how many times as fast as the first), first_loss and last_loss.
+    images_per_s (of all processes together) and step_ms (medians), loading_share (of a step's time, waiting for the
+    loader), memory_mib (peak of a step beyond what the network holds), ratio (how many times as fast as the first),
+    first_loss and last_loss. Under torchrun the processes train together.
     """
+    device = choose_device(next(iter(configs.values())).DEVICE)
     with ExitStack() as stack:
-        runs = {name: _start(cfg, stack) for name, cfg in configs.items()}
-        device = next(iter(runs.values())).run.task.device
+        stack.enter_context(distributed.process_group(device))
+        runs = {name: start_run(cfg, stack) for name, cfg in configs.items()}
         works: dict[str, Work] = {name: started.step for name, started in runs.items()}
         for started in runs.values():
             started.step()
@@ -42,7 +46,7 @@ def compare_training(configs: Mapping[str, CfgNode], rounds: int) -> list[dict[s
         return rows
 
 
-class _Started:
+class StartedRun:
     """A training run whose steps are taken one by one."""
 
     def __init__(self, run: Run) -> None:
@@ -52,13 +56,22 @@ class _Started:
         self._waited: list[float] = []
         self.losses: list[torch.Tensor] = []
 
+    def batch(self) -> Batch:
+        """The next batch, as the loader gives it."""
+        clock = DataTimer()
+        batch = next(clock.wrap(self._batches))
+        self._waited.append(clock.waited)
+        return batch
+
     def step(self) -> None:
         """The next batch and what the training loop does with it."""
-        clock = DataTimer()
+        self.step_on(self.batch())
+
+    def step_on(self, batch: Batch) -> None:
+        """What the training loop does with a batch of the loader's."""
         task = self.run.task
-        batch = task.to_device(next(clock.wrap(self._batches)), self.run.dataset)
+        batch = task.to_device(batch, self.run.dataset)
         self.losses.append(train_step(task, self.run.state, batch, self._number, task.cfg.TRAIN.OPTIMIZER.LR)[0])
-        self._waited.append(clock.waited)
         self._number += 1
 
     def row(self, name: str, seconds: list[float], speed: float) -> dict[str, Any]:
@@ -66,7 +79,7 @@ class _Started:
         waited = self._waited[-len(seconds) :]
         return {
             "name": name,
-            "images_per_s": self.run.cfg.TRAIN.BATCH_SIZE / step,
+            "images_per_s": self.run.cfg.TRAIN.BATCH_SIZE * distributed.world_size() / step,
             "step_ms": 1e3 * step,
             "ratio": speed,
             "loading_share": sum(waited) / sum(seconds),
@@ -75,14 +88,15 @@ class _Started:
         }
 
 
-def _start(cfg: CfgNode, stack: ExitStack) -> _Started:
+def start_run(cfg: CfgNode, stack: ExitStack) -> StartedRun:
+    """A training run of the config in a folder of its own, which ends, and is removed, with the stack."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.OUTPUT_DIR = str(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "run")
     cfg.freeze()
     run = stack.enter_context(prepared_run(build_task(cfg), None))
     run.state.train_mode()
-    return _Started(run)
+    return StartedRun(run)
 
 
 def _endless(run: Run) -> Iterator[Batch]:

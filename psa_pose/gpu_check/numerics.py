@@ -1,0 +1,139 @@
+"""The same figures on a GPU as on a CPU, in every precision: a network, the attention blocks, the codecs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from psa_pose.attention import make_attention
+from psa_pose.attention.polarized import SPATIAL_FORMS
+from psa_pose.codecs import CODECS, make_codec
+from psa_pose.gpu_check.bench import NETWORKS, Bench
+from psa_pose.gpu_check.lines import Line, at_most, left_out
+from psa_pose.gpu_check.precision import PRECISIONS, computing_in
+from psa_pose.models import build_model
+from psa_pose.models.blocks import BasicBlock, Bottleneck
+
+# Largest difference in units of the largest value. A CPU's bf16 differs from its fp32 by 5e-2 in `steady_network`'s W32
+# and by up to 3e-2 in the blocks (there in gradients, and in the written order alike); TF32 has three bits more.
+NETWORK_LIMITS = {"fp32": 1e-4, "tf32": 3e-2, "bf16": 0.15}
+BLOCK_LIMITS = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 6e-2}
+BLOCKS = [*((n, form) for n in ("psa_p", "psa_s", "psa_s_plain", "psa_spatial") for form in SPATIAL_FORMS)]
+BLOCKS += [("psa_channel", "")]
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
+CODEC_LIMIT = 1e-3
+
+
+def forward_lines(bench: Bench) -> Iterator[Line]:
+    """W32 forward, CPU against GPU, in each precision."""
+    for precision in PRECISIONS:
+        name = f"W32 forward, CPU against GPU, {precision}"
+        if not bench.gpu:
+            yield left_out(name, "no GPU")
+            continue
+        torch.manual_seed(0)
+        images = torch.randn(2, 3, 256, 192)
+        config, words = NETWORKS["W32"]
+        model = steady_network(build_model(bench.config(config, *words)), images)
+        difference = forward_difference(model, images, bench.device, precision)
+        yield at_most(name, difference, NETWORK_LIMITS[precision], note="largest difference / largest value")
+
+
+@torch.no_grad()
+def steady_network(model: nn.Module, images: Tensor) -> nn.Module:
+    """The untrained model in evaluation mode, with statistics of these images and small residual branches.
+
+    With BatchNorm's initial weights, a hundred random blocks make a rounding difference ten times as large.
+    """
+    for module in model.modules():
+        if isinstance(module, BasicBlock | Bottleneck):
+            nn.init.constant_((module.bn3 if isinstance(module, Bottleneck) else module.bn2).weight, 0.25)
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    model.train()(images)
+    return model.eval()
+
+
+@torch.no_grad()
+def forward_difference(model: nn.Module, images: Tensor, device: torch.device, precision: str) -> float:
+    """Between the model's maps on the CPU in fp32 and on the device in a precision, in units of the largest value."""
+    expected = model(images)
+    with computing_in(precision, device):
+        found = copy.deepcopy(model).to(device)(images.to(device))
+    return relative(found.float().cpu(), expected)
+
+
+def attention_lines(bench: Bench) -> Iterator[Line]:
+    """Every PSA form against its written order in fp32: output and gradients, in each precision and layout."""
+    for precision in PRECISIONS:
+        name = f"PSA, every form against `direct`, forward and gradients, {precision}"
+        if precision == "tf32" and not bench.gpu:
+            yield left_out(name, "a CPU has no TF32")
+            continue
+        worst, where = 0.0, ""
+        for layout in LAYOUTS:
+            for block, form in BLOCKS:
+                difference = block_difference(block, form, layout, bench.device, precision)
+                # A difference that is no number is the worst.
+                if not difference <= worst:
+                    worst, where = difference, f"{block} {form}".strip() + f", {layout}"
+        note = f"{len(BLOCKS)} forms, 2 layouts, {bench.device.type}; worst: {where}; difference / largest value"
+        yield at_most(name, worst, BLOCK_LIMITS[precision], note=note)
+
+
+def block_difference(block: str, form: str, layout: str, device: torch.device, precision: str) -> float:
+    """The largest of output, input gradient and weight gradients, between ours in a precision and `direct` in fp32."""
+    torch.manual_seed(0)
+    options = {"spatial": form} if form else {}
+    ours, direct = (make_attention(block, 48, direct=written, **options).to(device) for written in (False, True))
+    direct.load_state_dict(ours.state_dict())
+    x = torch.randn(4, 48, 16, 12, device=device).contiguous(memory_format=LAYOUTS[layout])
+    weight = torch.randn_like(x)
+    found, expected = _answers(ours, x, weight, precision), _answers(direct, x, weight, "fp32")
+    # max() would pass over what is no number.
+    return torch.tensor([relative(found[key], expected[key]) for key in expected]).max().item()
+
+
+def _answers(block: nn.Module, x: Tensor, weight: Tensor, precision: str) -> dict[str, Tensor]:
+    """The output, and the gradients of its product with `weight`."""
+    leaf = x.clone(memory_format=torch.preserve_format).requires_grad_()
+    with computing_in(precision, x.device):
+        output = block(leaf)
+        (output.float() * weight).sum().backward()
+    gradients = {key: p.grad for key, p in block.named_parameters() if p.grad is not None}
+    assert leaf.grad is not None
+    return {"output": output.detach(), "input": leaf.grad, **gradients}
+
+
+def codec_lines(bench: Bench) -> Iterator[Line]:
+    """Codecs, CPU against GPU: what each encodes, and the keypoints that it decodes from noisy maps."""
+    for name in CODECS:
+        title = f"codec {name}, CPU against GPU"
+        if bench.gpu:
+            note = "decoded keypoints, crop pixels; encoded maps are within 1e-5"
+            yield at_most(title, codec_difference(name, bench.device), CODEC_LIMIT, "px", note)
+        else:
+            yield left_out(title, "no GPU")
+
+
+def codec_difference(name: str, device: torch.device) -> float:
+    """Largest distance of decoded keypoints, crop pixels; infinite where the encoded maps differ by more than 1e-5."""
+    generator = torch.Generator().manual_seed(0)
+    codec = make_codec(name, (192, 256), (48, 64))
+    joints = torch.rand(32, 17, 2, generator=generator) * torch.tensor([191.0, 255.0])
+    visible = torch.ones(32, 17)
+    targets, weights = codec.encode(joints, visible)
+    for ours, theirs in zip(codec.encode(joints.to(device), visible.to(device)), (targets, weights), strict=True):
+        if not (ours.cpu() - theirs).abs().max() <= 1e-5:
+            return float("inf")
+    maps = targets + 0.02 * torch.randn(targets.shape, generator=generator)
+    return (codec.decode(maps.to(device))[0].cpu() - codec.decode(maps)[0]).abs().max().item()
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    """Largest difference in units of the largest expected value."""
+    scale = expected.double().abs().max().clamp_min(1e-6)
+    return ((found.double() - expected.double()).abs().max() / scale).item()
