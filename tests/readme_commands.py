@@ -175,6 +175,7 @@ SMOKE = {
         add=SCENES
     ),
     "python tools/infer.py --checkpoint output/segmentation/best.pt picture.jpg": Smoke(),
+    "python tools/export.py --checkpoint output/segmentation/best.pt": Smoke(slow=True),
     "python tools/complexity.py --table 3": Smoke(),
     "python tools/reproduce.py --table 3 --like-for-like --dry-run": Smoke(),
     # data/README.md

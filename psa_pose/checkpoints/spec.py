@@ -174,6 +174,8 @@ class ExportSpec:
         foreign = f"{source} is not a network that tools/export.py of this version wrote; export the checkpoint again"
         try:
             values = json.loads(text)
+            if "classes" in values:
+                raise CheckpointError(f"{source} is a segmentation network; give it to psa_pose.Segmenter.from_onnx")
             if values["format"] != _EXPORT_FORMAT:
                 raise CheckpointError(
                     f"{foreign} (its format is {values['format']!r:.40}, this version reads {_EXPORT_FORMAT})"

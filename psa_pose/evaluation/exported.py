@@ -16,8 +16,9 @@ from psa_pose.data.batch import Batch
 from psa_pose.data.build import build_test_sets, build_train_set
 from psa_pose.evaluation.predict_set import evaluate
 from psa_pose.evaluation.result import Evaluation
+from psa_pose.export.files import FORMATS
 from psa_pose.export.quantize import calibration_crops
-from psa_pose.export.write import FORMATS, Differences, check_request, export_checkpoint
+from psa_pose.export.write import Differences, check_request, export_checkpoint
 from psa_pose.inference.backends import Backend, OnnxBackend
 from psa_pose.predict import Predictor, TorchBackend
 

@@ -1,37 +1,27 @@
-"""A checkpoint as a file for other programs, compared with PyTorch before it takes its name.
-
-TorchScript is not offered: PyTorch has deprecated it in favour of torch.export.
-"""
+"""A pose checkpoint as a file for other programs, compared with PyTorch before it takes its name."""
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from psa_pose.checkpoints.spec import GRAPH_INPUT, SPEC_KEY, ExportSpec, load_network
+from psa_pose.checkpoints.spec import ExportSpec, load_network
 from psa_pose.codecs import Codec
 from psa_pose.errors import CheckpointError, ConfigError
-from psa_pose.export.graph import ExportGraph, trace
+from psa_pose.export.files import FORMATS, Runner, archive, check_format, onnx_file
+from psa_pose.export.graph import ExportGraph
 from psa_pose.export.quantize import QUANTIZED, quantize
 from psa_pose.files import atomic_write
 from psa_pose.models.fold import fold_batchnorm
 from psa_pose.predict import CropNetwork
 
-FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
-
 # See `Differences`.
 _MAP_TOLERANCE, _JOINT_TOLERANCE = 1e-4, 1e-2
-
-# Crops (N, H, W, 3) uint8 -> the file's outputs, in order.
-_Runner = Callable[[np.ndarray], list[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -64,7 +54,8 @@ def export_checkpoint(
     model, network = load_network(checkpoint)
     spec = ExportSpec(network, keypoints, flip, quantized)
     graph = ExportGraph(fold_batchnorm(model), spec)
-    data, run = onnx_file(graph, calibration) if form == "onnx" else archive(graph)
+    in_bits = partial(quantize, how=quantized, calibration=calibration)
+    data, run = onnx_file(graph, in_bits) if form == "onnx" else archive(graph)
     found = _compare(run, model, spec)
     wrong = found.maps > _MAP_TOLERANCE or (found.joints or 0) > _JOINT_TOLERANCE
     # A NaN is above nothing.
@@ -84,18 +75,10 @@ def check_request(form: str, quantized: str, calibrated: bool) -> None:
         raise ConfigError("quantization is ONNX Runtime's; write the format onnx, or leave the quantization out")
     if calibrated != (quantized == "static"):
         raise ConfigError("static quantization, and no other, needs crops to calibrate with; give a data set's config")
-    if form == "onnx":
-        try:
-            import onnx  # noqa: F401
-            import onnxruntime  # noqa: F401
-            import onnxscript  # noqa: F401
-        except ImportError as error:
-            raise ConfigError(
-                f"{error.name} is not installed; install what exporting needs: pip install onnx onnxscript onnxruntime"
-            ) from None
+    check_format(form)
 
 
-def _compare(run: _Runner, model: nn.Module, spec: ExportSpec) -> Differences:
+def _compare(run: Runner, model: nn.Module, spec: ExportSpec) -> Differences:
     """A file's answers against PyTorch's of a model that is not folded, for batches of 1, 2 and 5 crops."""
     network = CropNetwork.of_spec(model, spec.network, torch.device("cpu"), spec.flip)
     width, height = spec.network.input_size
@@ -127,49 +110,3 @@ def decoding_difference(answers: list[np.ndarray], codec: Codec) -> float:
     peaks = np.stack([column, row], axis=2) * np.array(codec.stride)
     way = np.linalg.norm(expected - peaks, axis=2, keepdims=True)
     return float(max((np.abs(joints - expected) / np.maximum(way, 1)).max(), np.abs(scores - certainty).max()))
-
-
-def archive(graph: ExportGraph) -> tuple[bytes, _Runner]:
-    """A torch.export archive's bytes, and what runs them: read back only because they were made here, it unpickles."""
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.export.save(trace(graph), buffer, extra_files={f"{SPEC_KEY}.json": graph.spec.to_json(_versions())})
-        data = buffer.getvalue()
-        called = torch.export.load(io.BytesIO(data)).module()
-
-    def run(crops: np.ndarray) -> list[np.ndarray]:
-        with torch.no_grad():
-            answer = called(torch.from_numpy(crops))
-        return [part.numpy() for part in (answer if isinstance(answer, tuple) else (answer,))]
-
-    return data, run
-
-
-def onnx_file(graph: ExportGraph, calibration: np.ndarray | None = None) -> tuple[bytes, _Runner]:
-    """An ONNX file's bytes, and what runs them."""
-    import onnx
-    import onnxruntime
-
-    names = graph.spec.outputs
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program: Any = torch.onnx.export(
-            trace(graph), (), input_names=[GRAPH_INPUT], output_names=names, dynamo=True, verbose=False
-        )
-    traced = program.model_proto
-    # Notes of the exporter, longer than the graph itself, that no runtime reads.
-    for node in traced.graph.node:
-        node.ClearField("metadata_props")
-    model = quantize(traced, graph.spec.quantized, calibration)
-    onnx.helper.set_model_props(model, {SPEC_KEY: graph.spec.to_json(_versions() | {"onnx": onnx.__version__})})
-    onnx.checker.check_model(model)
-    data = model.SerializeToString()
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    return data, lambda crops: session.run(names, {GRAPH_INPUT: crops})
-
-
-def _versions() -> dict[str, str]:
-    from psa_pose import __version__
-
-    return {"psa_pose": __version__, "torch": str(torch.__version__)}

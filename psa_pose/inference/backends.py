@@ -50,7 +50,7 @@ class OnnxBackend:
         threads: int = 0,
         flip: bool | None = None,
     ) -> None:
-        self._session = _open_session(_read(path), path, providers, threads)
+        self._session = open_session(path, providers, threads)
         self.exported = _stated(self._session, path)
         if flip not in (None, self.exported.flip):
             raise ConfigError(_other_flip(path, self.exported.flip))
@@ -79,8 +79,12 @@ def _other_flip(path: object, flips: bool) -> str:
     )
 
 
-def _open_session(data: bytes, source: object, providers: Sequence[str], threads: int = 0) -> Any:
-    """An ONNX Runtime session of a file's bytes. Threads sleep while they wait, as the tools ask of torch's."""
+def open_session(path: str | Path, providers: Sequence[str], threads: int = 0) -> Any:
+    """An ONNX Runtime session of a file. Threads sleep while they wait, as the tools ask of torch's.
+
+    Raises ConfigError where ONNX Runtime or a provider is missing, CheckpointError for a file that does not fit.
+    """
+    data = _read(path)
     try:
         import onnxruntime
     except ImportError:
@@ -99,7 +103,7 @@ def _open_session(data: bytes, source: object, providers: Sequence[str], threads
     except Exception as error:
         first = " ".join(str(error).split())[:120]
         raise CheckpointError(
-            f"{source} is damaged or not an ONNX file ({first}); export the checkpoint again with tools/export.py"
+            f"{path} is damaged or not an ONNX file ({first}); export the checkpoint again with tools/export.py"
         ) from None
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from psa_pose.checkpoints.spec import SPEC_KEY
 from psa_pose.device import usable_device
-from psa_pose.errors import ConfigError
+from psa_pose.errors import ConfigError, DataError
+from psa_pose.inference.backends import open_session
 from psa_pose.media.pictures import as_pixels
 from psa_pose.segmentation.answer import Labeller, build_labeller
 from psa_pose.segmentation.classes import ClassList
+from psa_pose.segmentation.export import INPUT, OUTPUT, SegmentationExportSpec
 from psa_pose.segmentation.pictures import blended
 from psa_pose.segmentation.spec import SegmentationSpec, load_segmentation
 
@@ -51,6 +55,32 @@ class Segmenter:
         cfg.defrost()
         cfg.TEST.PRECISION = precision
         return cls(build_labeller(cfg, model.to(where), chosen, where), spec, chosen)
+
+    @classmethod
+    def from_onnx(
+        cls, path: str | Path, providers: Sequence[str] = ("CPUExecutionProvider",), threads: int = 0
+    ) -> Segmenter:
+        """From a file that tools/export.py wrote as ONNX, computed by ONNX Runtime, under the file's protocol.
+
+        providers, threads: as of `PoseEstimator.from_onnx`. Raises CheckpointError for an unfit file, ConfigError where
+        ONNX Runtime or a provider is not installed; a call raises DataError for a picture smaller than the file takes.
+        """
+        session = open_session(path, providers, threads)
+        spec = SegmentationExportSpec.of_json(session.get_modelmeta().custom_metadata_map.get(SPEC_KEY), path)
+        swapped = spec.network.channel_order == "bgr"
+
+        def label(pictures: torch.Tensor) -> torch.Tensor:
+            height, width = pictures.shape[1:3]
+            if min(height, width) < spec.least_side:
+                raise DataError(
+                    f"the picture is {width}x{height} pixels, {path} takes sides of {spec.least_side} and more; "
+                    "enlarge it, or use the checkpoint"
+                )
+            rgb = pictures.flip(3) if swapped else pictures
+            (scores,) = session.run([OUTPUT], {INPUT: rgb.numpy()})
+            return torch.from_numpy(scores).argmax(1).to(torch.uint8)
+
+        return cls(label, spec.network, spec.protocol)
 
     def __call__(self, image: Any) -> np.ndarray:
         """The labels (H, W) uint8 of a picture: a path, a PIL image, or uint8 pixels (H, W, 3) RGB or (H, W) grey.

@@ -35,8 +35,13 @@ class SegmentationSpec:
     def of_checkpoint(cls, content: dict[str, Any], source: object) -> SegmentationSpec:
         """Of the network in a checkpoint; source: its path, for messages. Raises CheckpointError for an unfit one."""
         check_content(content, source)
-        shown = content["input"]
+        return cls.of_sections(content, source)
+
+    @classmethod
+    def of_sections(cls, content: dict[str, Any], source: object) -> SegmentationSpec:
+        """From what `sections` gave. Raises CheckpointError."""
         try:
+            shown = content["input"]
             order, mean, std = shown["CHANNEL_ORDER"], tuple(map(float, shown["MEAN"])), tuple(map(float, shown["STD"]))
             known = order in ("rgb", "bgr") and len(mean) == len(std) == 3 and min(std) > 0
         except (KeyError, TypeError, ValueError):

@@ -15,7 +15,8 @@ from psa_pose.attention import ATTENTIONS
 from psa_pose.checkpoints.spec import SPEC_KEY, ExportSpec, ModelSpec, load_network
 from psa_pose.errors import CheckpointError, ConfigError, PsaPoseError
 from psa_pose.export import write
-from psa_pose.export.graph import ExportGraph, trace
+from psa_pose.export.files import trace
+from psa_pose.export.graph import ExportGraph
 from psa_pose.export.write import export_checkpoint
 from psa_pose.inference.backends import OnnxBackend
 from psa_pose.models import hrnet
