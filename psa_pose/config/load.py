@@ -30,7 +30,7 @@ _Loader.add_implicit_resolver(
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
-    """Read a config file, merge it over its _BASE_ chain and the defaults, then the overrides; check and freeze it.
+    """A config file merged over its _BASE_ chain and the defaults, then the overrides; checked and frozen.
 
     path: YAML file, or the name of a config, `coco/hrnet/hrnet_w32_256x192`. Its optional `_BASE_` is another one, a
     path relative to it or a name. A dumped config reloads to itself.

@@ -83,7 +83,8 @@ def evaluate(
     info: Info,
     stop: Callable[[], None] = lambda: None,
 ) -> EvalResult:
-    """Predict every person of a test set once, whatever the number of processes, scored as COCO, MPII or LSP is.
+    """The result of a test set, every person predicted once, whatever the number of processes; scored as COCO, MPII or
+    LSP is.
 
     stop: called before every batch; what it raises ends the evaluation.
     """

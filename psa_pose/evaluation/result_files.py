@@ -49,7 +49,7 @@ def write_result_file(
 def read_result_file(
     path: Path, annotations: Path | Annotations | None = None, skeleton: Skeleton | None = None
 ) -> ResultFile:
-    """Read a result list; annotations, skeleton: what to score it on, by default what is stated beside the list.
+    """A result list, read; annotations, skeleton: what to score it on, by default what is stated beside the list.
 
     Where nothing states a skeleton it is COCO's.
     Raises DataError for a missing or wrong file.

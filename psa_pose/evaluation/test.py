@@ -81,7 +81,7 @@ def load_model(task: Task, checkpoint: Path, info: Info) -> nn.Module:
 
 
 def run_results(cfg: CfgNode, path: Path, report: bool = False, baselines: bool = False) -> Evaluation:
-    """Evaluate a result file, without a network, on DATASET.TEST_ANNOTATIONS; with `report` write a page beside it.
+    """The scores of a result file, without a network, on DATASET.TEST_ANNOTATIONS; with `report` a page beside it.
 
     Protocol, flip and persons are those of the evaluation file beside it; without one they are "not stated".
     """

@@ -45,7 +45,7 @@ def _open(source: str | int) -> cv2.VideoCapture:
 
 
 def open_video(path: Path) -> Video:
-    """Look through a video once. Raises DataError for a file without a frame that OpenCV can decode."""
+    """A video file, looked through once. Raises DataError for a file without a frame that OpenCV can decode."""
     capture = _open(str(path))
     try:
         keys = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_COUNT)

@@ -66,7 +66,7 @@ def evaluate(
     info: Info,
     stop: Callable[[], None] = lambda: None,
 ) -> SegmentationResult:
-    """Predict every picture of a test set once, whatever the number of processes.
+    """The result of a test set, every picture predicted once, whatever the number of processes.
 
     model: what labels pictures under the set's protocol. stop: called before every batch; what it raises ends the
     evaluation. Raises DataError for a set without labels.

@@ -88,7 +88,7 @@ class Labels:
 
 
 def read_annotations(path: Path, skeleton: Skeleton, category: str = "") -> Annotations:
-    """Read a COCO keypoint annotation file and check its form; annotations of other categories are left out.
+    """The content of a COCO keypoint annotation file, its form checked; annotations of other categories are left out.
 
     category: name or id of the persons' category; "" takes the one that has keypoints, whatever its id. A missing
     iscrowd is 0, a missing category_id the persons'. Raises DataError for the first entry of another form.
@@ -134,7 +134,7 @@ def check_range(path: Path, first: int, last: int, images: int) -> None:
 
 
 def read_image_info(path: Path) -> Annotations:
-    """Read a file that only lists images, such as COCO's image_info_test-dev2017.json; nobody is annotated in it."""
+    """The content of a file that only lists images, such as COCO's image_info_test-dev2017.json."""
     content = _read_lists(path, ("images",))
     if content.get("annotations"):
         raise DataError(f"{path} holds annotations; a submission is for images without: test without --submission")
