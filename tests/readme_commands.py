@@ -47,6 +47,7 @@ SMOKE = {
     "psa-pose configs hrnet": Smoke(),
     "bash scripts/quickstart.sh": Smoke(not_run=INSTALLS),
     "bash scripts/test.sh": Smoke(not_run=ITSELF),
+    "bash scripts/gpu_check.sh": Smoke(not_run="tests/gpu_check runs its tool, some lines and, slowly, all"),
     "bash scripts/test.sh -m slow -k flat": Smoke(not_run=ITSELF),
     "bash scripts/test.sh -m slow": Smoke(not_run=ITSELF),
     "python tools/compare.py A_results.json B_results.json": Smoke(
@@ -88,6 +89,10 @@ SMOKE = {
     "python tools/test.py --cfg configs/synthetic/quickstart.yaml --checkpoint output/longer/best.pt": Smoke(add=SMALL),
     "torchrun --nproc_per_node=8 tools/train.py --cfg configs/coco/hrnet/hrnet_w32_256x192.yaml "
     "TRAIN.BATCH_SIZE 16": Smoke(add=f"{COCO} OUTPUT_DIR output/torchrun", slow=True),
+    "torchrun --nproc_per_node=8 tools/train.py --cfg configs/coco/hrnet/hrnet_w32_256x192.yaml "
+    "TRAIN.BATCH_SIZE 16 TRAIN.PRECISION bf16 TRAIN.EPOCHS 2 OUTPUT_DIR output/first_hour": Smoke(
+        {"output/first_hour": "output/first_hour_smoke"}, COCO, slow=True
+    ),
     "torchrun --nproc_per_node=8 tools/test.py --cfg configs/coco/hrnet/hrnet_w32_256x192.yaml "
     "--checkpoint output/hrnet_w32_256x192/best.pt": Smoke(add=COCO, slow=True),
     "sbatch --nodes=2 --gpus-per-node=8 --time=24:00:00 scripts/train_slurm.sh "
@@ -148,6 +153,7 @@ SMOKE = {
     "python tools/benchmark.py data --cfg F": Smoke({"F": QUICKSTART}, f"--rounds 1 {SMALL}"),
     "python tools/benchmark.py codec": Smoke(add="--rounds 1 --batch 1 --size 256x192"),
     "python tools/reproduce.py --table 2 --dry-run --gpus 4": Smoke(),
+    "python tools/reproduce.py --table 2 --dry-run --gpus 8 --tflops 15": Smoke(slow=True),
     "python tools/reproduce.py --table 6 --smoke": Smoke(
         add="--rows simple_baseline_r50_384x288 MODEL.WIDTH 8 MODEL.HEAD_CHANNELS 16", slow=True
     ),

@@ -34,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     content, text = args.run(args)
+    # Under torchrun every process has measured; one says it.
+    if os.environ.get("RANK", "0") != "0":
+        return
     print(f"{text}\n\n{torch.get_num_threads()} torch threads, {args.rounds} rounds")
     if args.json:
         write_json(args.json, content)

@@ -72,6 +72,7 @@ def save_seconds(bench: Bench) -> tuple[list[float], float]:
             _save(started.run, Progress(), LAST, BEST)
             _synchronize(bench.device)
             seconds.append(time.perf_counter() - begun)
+            started.run.saver.wait()
         size = (started.run.folder / LAST).stat().st_size / 1e6
     return seconds, size
 
