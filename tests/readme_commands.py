@@ -182,6 +182,12 @@ SMOKE = {
     ),
     "python tools/infer.py --checkpoint output/segmentation/best.pt picture.jpg": Smoke(),
     "python tools/export.py --checkpoint output/segmentation/best.pt": Smoke(slow=True),
+    "python tools/convert.py --cfg configs/voc/deeplabv3plus_mobilenet.yaml "
+    "--weights best_deeplabv3plus_mobilenet_voc_os16.pth --out vainf.pt": Smoke(),
+    "python tools/test.py --cfg configs/voc/deeplabv3plus_r50.yaml --checkpoint best.pt --submission NAME "
+    "DATASET.TEST_SPLIT test": Smoke(
+        not_run="VOC is not there; tests/segmentation/test_submission.py makes a little of it"
+    ),
     "python tools/complexity.py --table 3": Smoke(),
     "python tools/reproduce.py --table 3 --like-for-like --dry-run": Smoke(),
     # data/README.md

@@ -1,4 +1,4 @@
-"""Convert another project's pose network: python tools/convert.py --cfg F --weights W --out C.pt"""
+"""Convert another project's network: python tools/convert.py --cfg F --weights W --out C.pt"""
 
 import argparse
 import shlex
@@ -11,7 +11,8 @@ from psa_pose.config import load_config
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        description="Convert a pose network of HRNet's, Microsoft's, DARK's, UDP's or mmpose's code to a checkpoint."
+        description="Convert a pose network of HRNet's, Microsoft's, DARK's, UDP's or mmpose's code, or a segmentation "
+        "network of VainF's, HRNet's, NVIDIA's or DeLightCMU's, to a checkpoint."
     )
     parser.add_argument("--cfg", type=Path, required=True, help="YAML config file of the same network and input")
     parser.add_argument("--weights", type=Path, required=True, help="file to convert")
@@ -25,9 +26,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_intermixed_args(argv)
     config = load_config(args.cfg, args.overrides)
 
-    from psa_pose.checkpoints.convert import convert_checkpoint
+    import torch
 
-    convert_checkpoint(config, args.weights, args.out, args.channel_order, print)
+    from psa_pose.checkpoints.convert import convert_checkpoint
+    from psa_pose.tasks import build_task
+
+    convert_checkpoint(
+        config, build_task(config, torch.device("cpu")).spec(), args.weights, args.out, args.channel_order, print
+    )
     words = ["psa-pose", "test", "--cfg", args.cfg, "--checkpoint", args.out, *args.overrides]
     print(f"next: {shlex.join(map(str, words))}")
 

@@ -10,7 +10,7 @@ from psa_pose.config import load_config
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        description="Keypoint AP, or MPII's PCKh, of a checkpoint, under each box protocol that is there."
+        description="Keypoint AP, MPII's PCKh or mIoU of a checkpoint, under each protocol that is there."
     )
     parser.add_argument("--cfg", type=Path, required=True, help="YAML config file")
     source = parser.add_mutually_exclusive_group(required=True)
@@ -18,14 +18,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     source.add_argument("--results", type=Path, help="instead of a network, a COCO keypoint result file")
     source.add_argument(
         "--oracle",
-        choices=["keypoints", "targets"],
-        help="instead of a network, the annotated keypoints themselves, or their target heatmaps, decoded",
+        choices=["keypoints", "labels", "targets"],
+        help="instead of a network, the annotated keypoints or labels themselves, or what the size of the network's "
+        "maps leaves of them",
     )
     parser.add_argument(
         "--submission",
         metavar="NAME",
-        help="write the file for COCO's test server under this algorithm's name; DATASET.TEST_ANNOTATIONS is then an "
-        "image-info file",
+        help="write the file for the test server of COCO, VOC or Cityscapes under this algorithm's name; people: "
+        "DATASET.TEST_ANNOTATIONS is then an image-info file; segmentation: DATASET.TEST_SPLIT is then test",
     )
     parser.add_argument("--baselines", action="store_true", help="print the published rows of both protocols beside it")
     parser.add_argument("--no-report", action="store_true", help="do not write the HTML page")
@@ -39,7 +40,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     from psa_pose.evaluation.test import run_results, run_test
     from psa_pose.tasks import build_task
 
-    if args.submission:
+    if args.submission and config.TASK == "segmentation":
+        from psa_pose.segmentation.submission import run_submission as submit_labels
+
+        submit_labels(build_task(config), args.checkpoint, args.submission)
+    elif args.submission:
         run_submission(build_task(config), args.checkpoint, args.submission)
     elif args.results:
         run_results(config, args.results, not args.no_report, args.baselines)

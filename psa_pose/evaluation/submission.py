@@ -37,10 +37,15 @@ SERVER_CLOSED = (
 
 
 def _submission_name(split: str, algorithm: str) -> str:
-    """The name that the zip and the list in it share. Raises DataError for a name that a server may refuse."""
+    """The name that the zip and the list in it share. Raises as `check_algorithm`."""
+    check_algorithm(algorithm)
+    return f"person_keypoints_{split}_{algorithm}_results"
+
+
+def check_algorithm(algorithm: str) -> None:
+    """Raise DataError for an algorithm's name that a server may refuse."""
     if not re.fullmatch(r"[A-Za-z0-9-]+", algorithm):
         raise DataError(f"the algorithm's name {algorithm!r} may only have letters, digits and hyphens; change it")
-    return f"person_keypoints_{split}_{algorithm}_results"
 
 
 def _submission_entries(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from psa_pose.data.build import TestSet, build_test_sets, build_train_set
 from psa_pose.data.dataset import CropDataset
 from psa_pose.data.device_decode import batch_maker, decode_on_device
 from psa_pose.data.loader import BatchMaker
+from psa_pose.errors import ConfigError
 from psa_pose.evaluation.oracle import Oracle
 from psa_pose.evaluation.pictures import picture_crops
 from psa_pose.evaluation.predict_set import EvalResult, evaluate
@@ -115,6 +116,8 @@ class PoseTask:
         return target_sheet(picture_crops(batch, targets[0], self.cfg.INPUT.CHANNEL_ORDER), self.skeleton)
 
     def oracle(self, name: str) -> Oracle:
+        if name == "labels":
+            raise ConfigError("--oracle labels is of segmentation; write keypoints or targets")
         return Oracle(self.codec, name)
 
     def write_report(self, path: Path, title: str, result: EvalResult, model: nn.Module | Predictor) -> bool:

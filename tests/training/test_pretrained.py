@@ -162,7 +162,7 @@ def test_a_converted_network_is_tested_as_the_original(tiny_config, tmp_path, mo
         (["INPUT.CHANNEL_ORDER", "bgr", "MODEL.ATTENTION.NAME", "psa_p"], "missing layer1.0.attention."),
         (["INPUT.CHANNEL_ORDER", "bgr", "MODEL.DEPTH", "34"], "missing layer1.2."),
         (["INPUT.CHANNEL_ORDER", "bgr", "CODEC.NAME", "udp_offset", "CODEC.SIGMA", "0"], "another shape: final_layer"),
-        (["--weights", "{folder}/resnet.pth"], "finds no keypoints; train from it: MODEL.PRETRAINED"),
+        (["--weights", "{folder}/resnet.pth"], "is a trunk alone; train from it: MODEL.PRETRAINED"),
         (["--weights", "{folder}/own.pt"], "needs no conversion"),
         (["--weights", "{folder}/gone.pth"], "gone.pth cannot be read"),
         (["--out", "{folder}/own.pt"], "own.pt is there already"),
