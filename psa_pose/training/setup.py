@@ -27,7 +27,6 @@ from psa_pose.training.interrupt import Interrupt
 from psa_pose.training.monitor import RecordLog
 from psa_pose.training.optimizer import Schedule, base_lr, build_optimizer, build_schedule, load_optimizer, total_steps
 from psa_pose.training.output_dir import LAST, clean_output_dir
-from psa_pose.training.pretrained import load_pretrained
 from psa_pose.training.resume import Progress, changed_keys, restore_state, trained_weights
 from psa_pose.training.saver import Saver
 from psa_pose.training.step import TrainState
@@ -100,6 +99,9 @@ def prepared_run(task: Task, checkpoint: dict[str, Any] | None) -> Iterator[Run]
     rank, world = distributed.rank(), distributed.world_size()
     batches = ShuffledBatches(len(dataset), cfg.TRAIN.BATCH_SIZE, cfg.SEED, rank, world, groups)
     if checkpoint is None and cfg.MODEL.PRETRAINED:
+        # The tables of foreign layouts are loaded by those who use them.
+        from psa_pose.training.pretrained import load_pretrained
+
         load_pretrained(cfg, model, task.spec(), said.append)
     state = build_state(task, model)
     progress = None if checkpoint is None else _restore(task, state, batches, checkpoint, folder / LAST, said)
