@@ -12,13 +12,17 @@ from psa_pose.gpu_check.lines import Line, at_most
 from psa_pose.tasks import build_task
 
 CROPS = 64
+# Mean difference in grey levels; a GPU's decoder brings colours to the size of the picture in another way.
+LIMITS = {"cpu": 0.1, "cuda": 2.0}
 
 
 def decode_lines(bench: Bench) -> Iterator[Line]:
     """LOADER.DEVICE_DECODE: the mean difference of grey levels; decoders and interpolations are not the same."""
     levels, largest = decode_difference(bench)
     note = f"{CROPS} crops, decoded on the {bench.device.type}; largest difference of a pixel {largest:.0f}"
-    yield at_most("DEVICE_DECODE against the plain way, mean difference", levels, 1.0, "grey levels", note)
+    yield at_most(
+        "DEVICE_DECODE against the plain way, mean difference", levels, LIMITS[bench.device.type], "grey levels", note
+    )
 
 
 def decode_difference(bench: Bench) -> tuple[float, float]:

@@ -117,7 +117,7 @@ def _killed(bench: Bench, folder: Path, words: Sequence[object], whole: Sequence
     cfg = bench.tiny_config(*words, "OUTPUT_DIR", folder / "killed", "AUTO_RESUME", True)
     each = bench.processes // 2
     options = agent_options(each)
-    gpus = [",".join(map(str, range(n * each, (n + 1) * each))) if bench.gpus > 1 else "" for n in (0, 1)]
+    gpus = _halves(bench.processes) if bench.job_device == "cuda" else ["", ""]
     with ExitStack() as stack:
         agents: list[Job] = [
             stack.enter_context(started(f"agent_{n}", cfg, ["train", "--cfg"], options, gpus[n])) for n in (0, 1)
@@ -131,6 +131,14 @@ def _killed(bench: Bench, folder: Path, words: Sequence[object], whole: Sequence
     yield at_most("kill -9 of a process, two agents: training again", seconds, 60, "s", _where(bench))
     difference, limit = relative_losses(losses(ends[0]), whole), RESUME_LIMIT[bench.job_device]
     yield at_most("kill -9 of a process: losses against an undisturbed run", difference, limit, note=_where(bench))
+
+
+def _halves(processes: int) -> list[str]:
+    """CUDA_VISIBLE_DEVICES of each agent: those that this process sees, shared out."""
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = seen.split(",") if seen else list(map(str, range(processes)))
+    half = processes // 2
+    return [",".join(devices[:half]), ",".join(devices[half:processes])]
 
 
 def _stopped(bench: Bench, folder: Path, words: Sequence[object], whole: Sequence[float]) -> Iterator[Line]:

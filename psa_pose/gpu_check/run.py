@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ import torch
 from psa_pose.device import choose_device
 from psa_pose.errors import ConfigError, closest
 from psa_pose.gpu_check import decode, machine, memory, numerics, processes, speed, start_and_save, steps
-from psa_pose.gpu_check.bench import Bench
+from psa_pose.gpu_check.bench import NETWORKS, Bench
 from psa_pose.gpu_check.lines import FAIL, Line, left_out, write_lines
 from psa_pose.run_log import Info
 
@@ -36,7 +37,8 @@ CHECKS: dict[str, Check] = {
     "survival": processes.survival_lines,
     "decode": decode.decode_lines,
     "graph": steps.graph_lines,
-    "compiled": speed.compiled_lines,
+    # Last, because compilation takes minutes.
+    **{f"compiled_{name}": partial(speed.compiled_lines, network=name) for name in NETWORKS},
 }
 
 
