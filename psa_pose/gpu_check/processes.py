@@ -190,16 +190,18 @@ def scaling_lines(bench: Bench) -> Iterator[Line]:
         yield left_out(name, f"needs two GPUs; there are {bench.gpus}")
         return
     folder = _empty(bench.folder / "scaling")
-    one, all_of_them = (_speed(bench, folder, n) for n in (1, bench.processes))
+    config = NETWORKS["W32"][0]
+    one, all_of_them = (persons_per_second(bench, folder, n, config, *FASTEST) for n in (1, bench.processes))
     note = f"W32, bf16, {bench.batch} persons of each: {one:,.0f} and {all_of_them:,.0f} persons/s"
     yield at_least(name, all_of_them / one, 0.9 * bench.processes, note=note)
 
 
-def _speed(bench: Bench, folder: Path, processes: int) -> float:
-    """Persons per second of W32 in bf16, on so many processes together."""
-    cfg = bench.config(NETWORKS["W32"][0], *FASTEST, "OUTPUT_DIR", folder / f"speed_{processes}")
+def persons_per_second(bench: Bench, folder: Path, processes: int, config: str, *words: object) -> float:
+    """Of training steps of so many processes together, as the benchmark measures them."""
+    cfg = bench.config(config, *words, "OUTPUT_DIR", folder / f"speed_{processes}")
     answer = folder / f"speed_{processes}.json"
-    command = ["benchmark", "train", "--rounds", "40", "--batch", str(bench.batch), "--json", str(answer)]
+    rounds = str(4 * bench.rounds)
+    command = ["benchmark", "train", "--rounds", rounds, "--batch", str(bench.batch), "--json", str(answer)]
     with started(f"speed_{processes}", cfg, command, on_one_machine(processes)) as job:
         job.succeed()
     return read_json(answer, "benchmark")[0]["images_per_s"]

@@ -203,6 +203,9 @@ def test_measurements_of_speed_on_a_cpu(tmp_path):
     faster, ours, theirs = speed.persons_per_second(bench, "synthetic/quickstart", "INPUT.SIZE", [64, 64])
     assert faster == pytest.approx(ours / theirs, rel=0.5)
     assert decode.decode_difference(bench)[0] < 0.01
+    words = ["INPUT.SIZE", [64, 64], "LOADER.WORKERS", 1]
+    one, two = (processes.persons_per_second(bench, tmp_path, n, "synthetic/quickstart", *words) for n in (1, 2))
+    assert 0.3 < two / one < 3
 
 
 @pytest.mark.slow
