@@ -137,10 +137,22 @@ def all_reduce_max(value: int, device: torch.device) -> int:
 
 
 def broadcast_buffers(module: torch.nn.Module) -> None:
-    """Give every process the main one's buffers (the running statistics of BatchNorm)."""
-    if world_size() > 1:
-        for buffer in module.buffers():
-            dist.broadcast(buffer, 0)
+    """Give every process the main one's buffers (the running statistics of BatchNorm), all of a dtype in one go."""
+    if world_size() == 1:
+        return
+    for buffers in by_dtype(module.buffers()):
+        joined = torch.cat([buffer.flatten() for buffer in buffers])
+        dist.broadcast(joined, 0)
+        parts = joined.split([buffer.numel() for buffer in buffers])
+        torch._foreach_copy_(buffers, [part.view(b.shape) for part, b in zip(parts, buffers, strict=True)])
+
+
+def by_dtype(tensors: Iterable[torch.Tensor]) -> list[list[torch.Tensor]]:
+    """The tensors in a list for each dtype, in their order: what one launch works on, or one message carries."""
+    lists: dict[torch.dtype, list[torch.Tensor]] = {}
+    for tensor in tensors:
+        lists.setdefault(tensor.dtype, []).append(tensor)
+    return list(lists.values())
 
 
 def barrier() -> None:

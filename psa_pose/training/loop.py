@@ -146,6 +146,8 @@ def _evaluate(run: Run, step: int) -> float:
 
 def _save(run: Run, progress: Progress, *names: str) -> None:
     """Write the state, as it is now, under each name. Every process calls it, the main one writes."""
+    # Who goes on from this file has the main process's statistics of BatchNorm in every process.
+    distributed.broadcast_buffers(run.state.model)
     state = run.state
     training = training_state(progress, run.batches, state.model if state.ema else None, state.scaler)
     if distributed.is_main():

@@ -29,7 +29,7 @@ from psa_pose.training.optimizer import Schedule, base_lr, build_optimizer, buil
 from psa_pose.training.output_dir import LAST, clean_output_dir
 from psa_pose.training.resume import Progress, changed_keys, restore_state, trained_weights
 from psa_pose.training.saver import Saver
-from psa_pose.training.step import TrainState
+from psa_pose.training.step import NormCounters, TrainState
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,7 @@ def build_state(task: Task, model: nn.Module) -> TrainState:
         optimizer=build_optimizer(cfg, task.parameter_groups(model)),
         scaler=torch.amp.GradScaler(device.type, enabled=cfg.TRAIN.PRECISION == "fp16"),
         ema=ModelEma(model, cfg.TRAIN.EMA) if cfg.TRAIN.EMA else None,
+        counters=NormCounters(model),
     )
 
 
@@ -215,12 +216,22 @@ def _recipe(cfg: CfgNode, processes: int) -> str:
 
 def wrap(cfg: CfgNode, model: nn.Module, device: torch.device) -> nn.Module:
     """What is called in training: the model, compiled and distributed where that is asked for. Shares its weights."""
-    network: nn.Module = torch.compile(model) if cfg.TRAIN.COMPILE else model  # type: ignore[assignment]
-    if distributed.world_size() == 1:
-        return network
-    # DDP gives every process the main one's BatchNorm statistics before each forward: those it saves are all there are.
-    devices = [device.index] if device.type == "cuda" else None
-    return DistributedDataParallel(network, device_ids=devices)
+    network = model
+    if distributed.world_size() > 1:
+        devices = [device.index] if device.type == "cuda" else None
+        network = DistributedDataParallel(model, device_ids=devices, **ddp_options(cfg))
+    # DDP is compiled too, so that gradients travel while the backward pass still runs.
+    return torch.compile(network, dynamic=False) if cfg.TRAIN.COMPILE else network  # type: ignore[return-value]
+
+
+def ddp_options(cfg: CfgNode) -> dict[str, Any]:
+    """Options of DistributedDataParallel.
+
+    Training reads no buffer: BatchNorm's statistics are shared before an evaluation and a save, not before each step.
+    static_graph: every step has the same backward pass; one in parts has several, of which the last alone exchanges.
+    """
+    static = cfg.TRAIN.ACCUMULATE == 1
+    return {"broadcast_buffers": False, "gradient_as_bucket_view": True, "static_graph": static}
 
 
 def freeze(cfg: CfgNode, model: nn.Module) -> list[nn.Module]:

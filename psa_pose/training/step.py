@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from psa_pose import distributed
 from psa_pose.device import autocast
 from psa_pose.task import Task
 from psa_pose.training.ema import ModelEma
+
+
+class NormCounters:
+    """`num_batches_tracked` of a model's BatchNorms, raised in one call for all layers instead of one for each.
+
+    Left to themselves are layers whose statistics depend on the counter (momentum None), and SyncBatchNorm, which does
+    not run without its own.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and not isinstance(m, nn.SyncBatchNorm)]
+        self._norms = [m for m in norms if m.momentum is not None and m.num_batches_tracked is not None]
+        self._counters = [counter for norm in self._norms if (counter := norm.num_batches_tracked) is not None]
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Around a forward pass: the layers see no counter, and afterwards those in training mode have counted it."""
+        for norm in self._norms:
+            norm._buffers["num_batches_tracked"] = None
+        try:
+            yield
+        finally:
+            for norm, counter in zip(self._norms, self._counters, strict=True):
+                norm._buffers["num_batches_tracked"] = counter
+        training = [counter for norm, counter in zip(self._norms, self._counters, strict=True) if norm.training]
+        if training:
+            torch._foreach_add_(training, 1)
 
 
 @dataclass(frozen=True)
@@ -24,6 +53,7 @@ class TrainState:
     network: as it is called: compiled, and wrapped for several processes. Shares the model's weights.
     frozen: modules that stay in evaluation mode.
     ema: the moving average of the weights, or None.
+    counters: of the model's BatchNorms; None leaves each to count for itself.
     """
 
     model: nn.Module
@@ -32,6 +62,7 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     ema: ModelEma | None
+    counters: NormCounters | None = None
 
     @property
     def evaluated(self) -> nn.Module:
@@ -75,7 +106,7 @@ def forward_and_backward(
     for number, (part, *part_targets) in enumerate(pieces, start=1):
         # Gradients are exchanged once, after the last part.
         with _no_exchange(state.network) if number < len(pieces) else nullcontext():
-            with autocast(precision, images.device):
+            with autocast(precision, images.device), _counted(state):
                 outputs = state.network(part)
             loss = task.loss(outputs, tuple(part_targets), size)
             state.scaler.scale(loss).backward()
@@ -91,8 +122,13 @@ def update_weights(state: TrainState, step: int, clip_norm: float = 0.0) -> None
     state.scaler.step(state.optimizer)
     state.scaler.update()
     if state.ema:
-        state.ema.update(state.model, step)
+        state.ema.update(step)
 
 
 def _no_exchange(network: nn.Module) -> AbstractContextManager:
-    return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
+    ddp = getattr(network, "_orig_mod", network)
+    return ddp.no_sync() if isinstance(ddp, DistributedDataParallel) else nullcontext()
+
+
+def _counted(state: TrainState) -> AbstractContextManager:
+    return state.counters.counted() if state.counters else nullcontext()

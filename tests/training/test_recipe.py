@@ -89,7 +89,7 @@ def test_the_average_follows_the_weights_slower_and_slower():
             model[1].running_mean.add_(1)
         decay = min(0.5, (1 + step) / (10 + step))
         value = decay * value + (1 - decay) * model[0].weight.item()
-        average.update(model, step)
+        average.update(step)
     assert average.model[0].weight.item() == pytest.approx(value)
     assert torch.equal(average.model[1].running_mean, model[1].running_mean)
 

@@ -1,5 +1,6 @@
 """What a step does to weights, and what is restored of a run, piece by piece."""
 
+import copy
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from psa_pose.data.loader import ShuffledBatches
 from psa_pose.errors import CheckpointError, PsaPoseError
@@ -16,7 +18,7 @@ from psa_pose.training.monitor import StepRecord, check_finite
 from psa_pose.training.optimizer import load_optimizer
 from psa_pose.training.output_dir import clean_output_dir, epoch_file, prune_checkpoints
 from psa_pose.training.resume import Progress, restore_state, trained_weights, training_state
-from psa_pose.training.step import TrainState, forward_and_backward, train_step, update_weights
+from psa_pose.training.step import NormCounters, TrainState, forward_and_backward, train_step, update_weights
 
 
 class Squares:
@@ -116,6 +118,43 @@ def test_frozen_modules_alone_stay_in_evaluation_mode():
     state.train_mode()
     assert [m.training for m in model.modules()] == [True, True, False, False, False, True]
     assert state.evaluated is model
+
+
+def test_batches_are_counted_for_all_norms_at_once_but_for_frozen_ones_and_those_that_need_their_counter():
+    model = nn.Sequential(*(nn.BatchNorm1d(3) for _ in range(4)), nn.BatchNorm1d(3, momentum=None))
+    model.append(nn.BatchNorm1d(3, track_running_stats=False))
+    model[1].eval()
+    plain = copy.deepcopy(model)
+    counters, launches = NormCounters(model), []
+    x = torch.randn(5, 3)
+    for _ in range(3):
+        with Launches() as launched, counters.counted():
+            model(x)
+        plain(x)
+        launches.append(launched.names)
+    assert [name for names in launches for name in names if "add_" in name] == 3 * ["add_", "_foreach_add_"]
+    for (key, value), expected in zip(model.state_dict().items(), plain.state_dict().values(), strict=True):
+        assert torch.equal(value, expected), key
+
+
+class Launches(TorchDispatchMode):
+    """The names of the operations that are launched meanwhile."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+def test_the_average_takes_three_launches_however_deep_the_network_is():
+    model = nn.Sequential(*(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)) for _ in range(5)))
+    average = ModelEma(model, 0.5)
+    with Launches() as launched:
+        average.update(100)
+    assert launched.names == ["_foreach_lerp_", "_foreach_copy_", "_foreach_copy_"]
 
 
 def test_scaler_generators_best_and_place_are_restored(tmp_path):
