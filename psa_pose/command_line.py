@@ -35,11 +35,8 @@ def keep_freed_memory() -> bool:
 def run_command(main: Callable[[], None]) -> None:
     """Run a command's main function; a PsaPoseError ends it with its sentence on stderr and its exit status, mostly 2.
 
-    On a CPU whose cores are shared with others, threads that spin while they wait make a training step up to ten times
-    as long; they are told to sleep. The OpenMP runtime reads this once, when torch is first imported: the tools import
-    it in their main function.
+    Memory that is freed is kept, see above; how threads wait is chosen later, see psa_pose/threads.py.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
     try:
         main()

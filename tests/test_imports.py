@@ -12,7 +12,7 @@ FLOORS = (
     ("errors", "tables"),
     ("files", "command_line"),
     ("skeleton", "geometry", "media"),
-    ("distributed", "device", "run_log"),
+    ("distributed", "device", "threads", "run_log"),
     ("config",),
     ("attention", "losses", "codecs"),
     ("models",),

@@ -1,4 +1,4 @@
-"""Measure this machine's speed: python tools/benchmark.py attention|model|train|codec|data|eval|infer [options]"""
+"""Measure this machine's speed: python tools/benchmark.py attention|model|train|codec|data|eval|infer|threads ..."""
 
 import argparse
 import os
@@ -19,7 +19,7 @@ Answer = tuple[Any, str]
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Times are medians; compared works run alternately in one process.")
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
-    for add in (add_attention, add_model, add_train, add_codec, add_data, add_eval, add_infer):
+    for add in (add_attention, add_model, add_train, add_codec, add_data, add_eval, add_infer, add_threads):
         kind = add(kinds)
         kind.add_argument("--json", type=Path, help="also write the figures to this file")
         kind.add_argument("--threads", type=int, default=0, help="torch's threads (default: as torch chooses)")
@@ -30,10 +30,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     import torch
 
     from psa_pose.files import write_json
+    from psa_pose.threads import ThreadWaiting
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    content, text = args.run(args)
+    with ThreadWaiting(torch.device("cpu"), print):
+        content, text = args.run(args)
     # Under torchrun every process has measured; one says it.
     if os.environ.get("RANK", "0") != "0":
         return
@@ -185,6 +187,24 @@ def run_infer(args: argparse.Namespace) -> Answer:
     tables = [format_records(rows) for rows in (found["ways"], found["stages"]) if rows]
     skipped = [f"skipped {row['way']} of {row['network']}: {row['reason']}" for row in found["skipped"]]
     return found, "\n\n".join(tables + ["\n".join(skipped)] * bool(skipped))
+
+
+def add_threads(kinds: Any) -> argparse.ArgumentParser:
+    text = "how threads wait on a CPU: asleep, spinning, or as is chosen; and one alone; quiet and with a busy core"
+    kind = add_kind(kinds, "threads", run_threads, 5, text)
+    kind.add_argument("config", nargs="?", default="synthetic/quickstart", help="(%(default)s)")
+    kind.add_argument("--batch", type=int, default=16, help="persons (%(default)s)")
+    kind.add_argument("--seconds", type=float, default=3.0, help="of each way in a round (%(default)s)")
+    kind.add_argument("--works", nargs="+", choices=["train", "predict"], default=["train", "predict"])
+    return kind
+
+
+def run_threads(args: argparse.Namespace) -> Answer:
+    from psa_pose.benchmark.threads import benchmark_threads
+    from psa_pose.tables import format_records
+
+    rows = benchmark_threads(args.config, args.batch, args.rounds, args.seconds, args.works)
+    return rows, format_records(rows)
 
 
 if __name__ == "__main__":

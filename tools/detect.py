@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from psa_pose.dataset_tools.detect_people import BatchDetector, detect_people, format_ap, read_listed
     from psa_pose.device import choose_device
     from psa_pose.metrics.pycocotools_check import person_ap
+    from psa_pose.threads import ThreadWaiting
 
     path, folder, skeleton = args.annotations, args.images, None
     if config is not None:
@@ -56,8 +57,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.eval_only:
         print(format_ap(person_ap(listed, args.eval_only), args.eval_only))
         return
-    detector = BatchDetector.from_torchvision(choose_device(args.device), args.detector_weights, args.score)
-    count = detect_people(detector, listed, folder, args.out, args.batch)
+    device = choose_device(args.device)
+    detector = BatchDetector.from_torchvision(device, args.detector_weights, args.score)
+    with ThreadWaiting(device, print):
+        count = detect_people(detector, listed, folder, args.out, args.batch)
     if listed.content["annotations"]:
         print(f"{format_ap(person_ap(listed, args.out), args.out)}\n")
     print(f"{count:,} person boxes are in {args.out}; give it as DATASET.TEST_DETECTIONS")

@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from psa_pose.media.files import find_files, is_video
     from psa_pose.media.video import open_camera
     from psa_pose.segmentation.spec import is_segmentation
+    from psa_pose.threads import ThreadWaiting
 
     # An option that takes several words takes the files behind it too.
     overlays = tuple(word for word in args.overlay if word in OVERLAYS)
@@ -83,19 +84,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         detector = PersonDetector.from_torchvision(estimator.device, args.detector_weights, args.box_score)
         boxes = lambda _, pixels: detector(pixels)  # noqa: E731
     doubles = not (args.boxes or args.whole_picture) if args.nms is None else args.nms
-    wanted = InferOptions(args.keypoint_score, doubles, overlays, args.smooth, args.frames)
-    if camera:
-        stem = args.out / f"camera_{Path(args.camera).stem}"
-        problems = infer_camera(estimator, camera, f"camera {args.camera}", boxes, stem, wanted)
-    else:
-        problems = run_infer(estimator, files, boxes, args.out, wanted)
+    with ThreadWaiting(estimator.device, print) as waiting:
+        wanted = InferOptions(args.keypoint_score, doubles, overlays, args.smooth, args.frames, waiting.lap)
+        if camera:
+            stem = args.out / f"camera_{Path(args.camera).stem}"
+            problems = infer_camera(estimator, camera, f"camera {args.camera}", boxes, stem, wanted)
+        else:
+            problems = run_infer(estimator, files, boxes, args.out, wanted)
     finish(args, files, problems)
 
 
 def segment(args: argparse.Namespace, files: list[Path]) -> None:
     """The class of every pixel instead of people: the checkpoint is a segmentation network's."""
+    from psa_pose.device import usable_device
     from psa_pose.segmentation.infer import run_segment
     from psa_pose.segmentation.segmenter import Segmenter
+    from psa_pose.threads import ThreadWaiting
 
     given = {"--camera": args.camera is not None, "--boxes": args.boxes, "--whole-picture": args.whole_picture}
     given |= {"--overlay": args.overlay, "--smooth": args.smooth, "--detector-weights": args.detector_weights}
@@ -104,7 +108,9 @@ def segment(args: argparse.Namespace, files: list[Path]) -> None:
             raise ConfigError(f"{option} is for people, but {args.checkpoint} is a segmentation network; leave it out")
     protocol = "" if args.no_flip else "flip"
     segmenter = Segmenter.from_checkpoint(args.checkpoint, args.device, protocol, "bf16" if args.bf16 else "fp32")
-    finish(args, files, run_segment(segmenter, files, args.out, args.frames))
+    with ThreadWaiting(usable_device(args.device), print) as waiting:
+        problems = run_segment(segmenter, files, args.out, args.frames, waiting.lap)
+    finish(args, files, problems)
 
 
 def finish(args: argparse.Namespace, files: list[Path], problems: list[str]) -> None:

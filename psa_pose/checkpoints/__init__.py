@@ -1,7 +1,6 @@
 """Checkpoints: one layout, written whole, read without unpickling; other people's, converted by strict tables."""
 
 from psa_pose.checkpoints.content import check_content, checkpoint_content, save_checkpoint, unwrapped_state_dict
-from psa_pose.checkpoints.layouts import load_source, read_weights
 from psa_pose.checkpoints.load import load_checkpoint, load_weights
 from psa_pose.checkpoints.safetensors_file import save_safetensors
 
@@ -9,9 +8,7 @@ __all__ = [
     "check_content",
     "checkpoint_content",
     "load_checkpoint",
-    "load_source",
     "load_weights",
-    "read_weights",
     "save_checkpoint",
     "save_safetensors",
     "unwrapped_state_dict",

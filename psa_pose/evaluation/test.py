@@ -26,6 +26,7 @@ from psa_pose.metrics.coco_ap import keypoint_ap
 from psa_pose.run_log import RunLog
 from psa_pose.skeleton import COCO, Skeleton
 from psa_pose.task import Info, Task
+from psa_pose.threads import ThreadWaiting
 
 
 def run_test(
@@ -38,7 +39,11 @@ def run_test(
     """
     folder = Path(task.cfg.OUTPUT_DIR) / "test"
     published = task.published() if baselines else ""
-    with distributed.process_group(task.device), RunLog(folder) as log:
+    with (
+        distributed.process_group(task.device),
+        RunLog(folder) as log,
+        ThreadWaiting(task.device, log.info) as waiting,
+    ):
         if checkpoint is None:
             assert oracle is not None
             model = task.oracle(oracle)
@@ -48,7 +53,8 @@ def run_test(
         for test_set in task.test_sets(log.info, annotated=checkpoint is None):
             count, protocol = len(test_set.dataset), test_set.protocol
             log.info(f"testing {count:,} {task.unit} of {test_set.split}, protocol {protocol}")
-            results.append(task.evaluate(model, test_set, _never, log.info))
+            waiting.start()
+            results.append(task.evaluate(model, test_set, waiting.lap, log.info))
             log.metrics(0, test={protocol: results[-1].stats})
             if distributed.is_main():
                 page = _report_path(results[-1].write(folder))
@@ -61,10 +67,6 @@ def run_test(
             log.info(f"published, not reproduced here\n{published}\n")
         log.info(f"results, metrics.json and pictures are in {folder}")
     return results
-
-
-def _never() -> None:
-    """A test is not asked to stop: a signal ends it."""
 
 
 def load_model(task: Task, checkpoint: Path, info: Info) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -23,6 +23,9 @@ from psa_pose.media.files import free_name, is_video
 from psa_pose.media.video import Camera, open_video, read_camera, read_frames, video_writer, write_frame
 from psa_pose.visualization.draw import write_picture
 
+# Frames between two calls of InferOptions.lap: two batches of them.
+LAP = 8
+
 
 @dataclass(frozen=True)
 class InferOptions:
@@ -31,6 +34,7 @@ class InferOptions:
     doubles: drop those who were found twice.
     overlays: "heatmaps" and "gates", of pictures. smooth: follow people through a video and smooth their joints.
     frames: at most so many of a video or camera; None: all.
+    lap: called after every few frames, in the thread that finds people.
     """
 
     threshold: float = 0.2
@@ -38,6 +42,7 @@ class InferOptions:
     overlays: tuple[str, ...] = ()
     smooth: bool = False
     frames: int | None = None
+    lap: Callable[[], None] = lambda: None
 
 
 def run_infer(
@@ -177,6 +182,8 @@ def _refine(estimator: PoseEstimator, wanted: InferOptions, fps: float | None = 
     smoother = Tracker(estimator.skeleton.sigmas, fps, wanted.threshold) if fps and wanted.smooth else None
 
     def refine(index: int, people: list[Person]) -> list[Person]:
+        if index % LAP == 0:
+            wanted.lap()
         people = suppress_duplicates(people, estimator.spec) if wanted.doubles else people
         return smoother(index, people) if smoother else people
 

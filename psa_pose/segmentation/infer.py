@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -17,10 +18,14 @@ from psa_pose.segmentation.segmenter import Segmenter
 from psa_pose.visualization.draw import write_picture
 
 
-def run_segment(segmenter: Segmenter, files: list[Path], folder: Path, frames: int | None = None) -> list[str]:
+def run_segment(
+    segmenter: Segmenter, files: list[Path], folder: Path, frames: int | None = None,
+    lap: Callable[[], None] = lambda: None,
+) -> list[str]:  # fmt: skip
     """Write <stem>_blend.jpg (.png for a .png) and <stem>_labels.png of each picture, <stem>_blend.mp4 of each video.
 
-    frames: at most so many of a video. The answer: one sentence for each file in which something could not be read.
+    frames: at most so many of a video. lap: called after every file. The answer: one sentence for
+    each file in which something could not be read.
     """
     problems, taken = list[str](), set[str]()
     for path in progress_bar(files, "files", leave=False):
@@ -32,6 +37,7 @@ def run_segment(segmenter: Segmenter, files: list[Path], folder: Path, frames: i
                 _segment_picture(segmenter, path, stem)
         except DataError as error:
             problems.append(f"{path}: {error}")
+        lap()
     return problems
 
 

@@ -77,6 +77,7 @@ def _train_epoch(run: Run, progress: Progress, bar: tqdm) -> None:
     start = epoch * run.steps_per_epoch
     run.batches.epoch, run.batches.first, run.batches.end = epoch, progress.step, run.steps_of(epoch)
     run.state.train_mode()
+    run.waiting.start()
     timer, samples, losses = DataTimer(), 0, list[float]()
     pending: list[StepRecord] = []
     for step, batch in enumerate(timer.wrap(run.loader), start=start + progress.step):
@@ -84,6 +85,7 @@ def _train_epoch(run: Run, progress: Progress, bar: tqdm) -> None:
         report_problems([p for p in batch.problems if p], cfg.DATASET.ON_ERROR, run.log.info)
         lr = run.lr_at(step)
         loss, targets = train_step(task, run.state, batch, step, lr)
+        run.waiting.lap()
         if step == 0 and distributed.is_main():
             run.log.picture(0, "train_crops", task.picture(batch, targets))
         run.records.write(step, epoch, batch.rows)

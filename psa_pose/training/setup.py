@@ -22,6 +22,7 @@ from psa_pose.device import check_device
 from psa_pose.errors import ConfigError, closest
 from psa_pose.run_log import RunLog
 from psa_pose.task import Task, TestSet, TrainSet
+from psa_pose.threads import ThreadWaiting
 from psa_pose.training.ema import ModelEma
 from psa_pose.training.interrupt import Interrupt
 from psa_pose.training.monitor import RecordLog
@@ -42,6 +43,7 @@ class Run:
     total_steps: length of the run.
     batches, loader: which samples of `dataset`, in which order, and what brings them.
     test_set: what the best checkpoint is chosen on.
+    waiting: how threads wait on a CPU, chosen on the run's own steps.
     progress: where the run begins.
     """
 
@@ -58,6 +60,7 @@ class Run:
     records: RecordLog
     interrupt: Interrupt
     saver: Saver
+    waiting: ThreadWaiting
     progress: Progress
 
     @property
@@ -116,6 +119,7 @@ def prepared_run(task: Task, checkpoint: dict[str, Any] | None) -> Iterator[Run]
             log.info(message)
         with (
             RecordLog(folder, dataset.ids, cfg.TRAIN.LOG_RECORDS) as records,
+            ThreadWaiting(task.device, log.info) as waiting,
             Saver(folder, cfg.TRAIN.KEEP_EPOCHS, log) as saver,
         ):
             yield Run(
@@ -132,6 +136,7 @@ def prepared_run(task: Task, checkpoint: dict[str, Any] | None) -> Iterator[Run]
                 records=records,
                 interrupt=interrupt,
                 saver=saver,
+                waiting=waiting,
                 progress=progress or Progress(),
             )
 

@@ -10,8 +10,7 @@ from torch import nn
 from torchvision.models import mobilenet_v2, resnet50
 
 from psa_pose.attention import make_attention
-from psa_pose.checkpoints import load_source, read_weights
-from psa_pose.checkpoints.layouts import convert, detect_layout
+from psa_pose.checkpoints.layouts import convert, detect_layout, load_source, read_weights
 from psa_pose.errors import CheckpointError
 from psa_pose.models.mobilenet import MobileNetV2
 from psa_pose.models.resnet import ResNet
