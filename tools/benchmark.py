@@ -148,9 +148,11 @@ def add_data(kinds: Any) -> argparse.ArgumentParser:
 
 def run_data(args: argparse.Namespace) -> Answer:
     from psa_pose.benchmark.data import benchmark_data
+    from psa_pose.benchmark.segmentation import benchmark_pictures
     from psa_pose.tables import format_records
 
-    rows = benchmark_data(load_config(args.cfg, args.overrides), args.rounds)
+    cfg = load_config(args.cfg, args.overrides)
+    rows = (benchmark_pictures if cfg.TASK == "segmentation" else benchmark_data)(cfg, args.rounds)
     return rows, format_records(rows)
 
 
@@ -169,11 +171,15 @@ def run_eval(args: argparse.Namespace) -> Answer:
 
 
 def add_infer(kinds: Any) -> argparse.ArgumentParser:
-    text = "from a picture to people: the stages, and the ways to compute a network, all compared with plain PyTorch"
+    text = (
+        "from a picture to people or labels: the stages, and ways to compute a network, all compared with plain PyTorch"
+    )
     kind = add_kind(kinds, "infer", run_infer, 9, text)
     default = ["coco/simple_baseline/simple_baseline_r50_256x192", "coco/hrnet/hrnet_w32_256x192"]
     kind.add_argument("configs", nargs="*", default=default, metavar="CONFIG[,KEY,value...]", help="R50 and W32")
-    kind.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="persons per call (%(default)s)")
+    kind.add_argument(
+        "--batches", type=int, nargs="+", default=[1, 8], help="persons or pictures per call (%(default)s)"
+    )
     kind.add_argument("--ways", nargs="+", help="such as folded+channels-last, compiled, onnxruntime (default: all)")
     kind.add_argument("--flip", action="store_true", help="with the flip test: twice the network")
     return kind
@@ -181,9 +187,16 @@ def add_infer(kinds: Any) -> argparse.ArgumentParser:
 
 def run_infer(args: argparse.Namespace) -> Answer:
     from psa_pose.benchmark.infer import WAYS, benchmark_infer
+    from psa_pose.benchmark.segmentation import WAYS as PICTURE_WAYS
+    from psa_pose.benchmark.segmentation import benchmark_segment
     from psa_pose.tables import format_records
 
-    found = benchmark_infer(read_configs(args.configs), args.batches, args.rounds, args.ways or list(WAYS), args.flip)
+    configs = read_configs(args.configs)
+    if len({cfg.TASK for cfg in configs.values()}) > 1:
+        raise ConfigError("networks of people and of pictures cannot be compared; give configs of one TASK")
+    segments = next(iter(configs.values())).TASK == "segmentation"
+    run, known = (benchmark_segment, list(PICTURE_WAYS)) if segments else (benchmark_infer, list(WAYS))
+    found = run(configs, args.batches, args.rounds, args.ways or known, args.flip)
     tables = [format_records(rows) for rows in (found["ways"], found["stages"]) if rows]
     skipped = [f"skipped {row['way']} of {row['network']}: {row['reason']}" for row in found["skipped"]]
     return found, "\n\n".join(tables + ["\n".join(skipped)] * bool(skipped))

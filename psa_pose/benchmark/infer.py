@@ -74,7 +74,7 @@ def benchmark_infer(
     for way in ways:
         if way not in WAYS:
             raise ConfigError(f"there is no way {way!r} to infer; {closest(way, WAYS)}")
-    picture, jpeg = _picture()
+    picture, jpeg = sample_picture(PICTURE)
     answer: dict[str, list[dict[str, Any]]] = {"ways": [], "stages": [], "skipped": []}
     for name, cfg in configs.items():
         untrained = _Untrained(cfg, name)
@@ -168,10 +168,13 @@ def _drawn(image: np.ndarray, joints: np.ndarray, skeleton: Any) -> np.ndarray:
     return image
 
 
-def _picture() -> tuple[np.ndarray, bytes]:
-    """A picture with as much in it as a photograph has, about 100 kB as a JPEG; pixels and file."""
+def sample_picture(size: tuple[int, int]) -> tuple[np.ndarray, bytes]:
+    """A picture of that width and height with as much in it as a photograph has: pixels, and a JPEG of them.
+
+    The JPEG has about 100 kB at 640x480.
+    """
     generator = np.random.default_rng(0)
-    layers = [cv2.resize(generator.random((s, s, 3)), PICTURE, interpolation=cv2.INTER_CUBIC) for s in (4, 16, 64, 256)]
+    layers = [cv2.resize(generator.random((s, s, 3)), size, interpolation=cv2.INTER_CUBIC) for s in (4, 16, 64, 256)]
     pixels = np.clip(sum(layer * 0.4 / 2**i for i, layer in enumerate(layers)) * 330, 0, 255).astype(np.uint8)
     done, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 90])
     assert done

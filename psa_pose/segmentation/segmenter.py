@@ -65,21 +65,7 @@ class Segmenter:
         providers, threads: as of `PoseEstimator.from_onnx`. Raises CheckpointError for an unfit file, ConfigError where
         ONNX Runtime or a provider is not installed; a call raises DataError for a picture smaller than the file takes.
         """
-        session = open_session(path, providers, threads)
-        spec = SegmentationExportSpec.of_json(session.get_modelmeta().custom_metadata_map.get(SPEC_KEY), path)
-        swapped = spec.network.channel_order == "bgr"
-
-        def label(pictures: torch.Tensor) -> torch.Tensor:
-            height, width = pictures.shape[1:3]
-            if min(height, width) < spec.least_side:
-                raise DataError(
-                    f"the picture is {width}x{height} pixels, {path} takes sides of {spec.least_side} and more; "
-                    "enlarge it, or use the checkpoint"
-                )
-            rgb = pictures.flip(3) if swapped else pictures
-            (scores,) = session.run([OUTPUT], {INPUT: rgb.numpy()})
-            return torch.from_numpy(scores).argmax(1).to(torch.uint8)
-
+        label, spec = onnx_labeller(path, providers, threads)
         return cls(label, spec.network, spec.protocol)
 
     def __call__(self, image: Any) -> np.ndarray:
@@ -94,3 +80,25 @@ class Segmenter:
     def blend(self, image: Any, labels: np.ndarray, strength: float = 0.55) -> np.ndarray:
         """A picture (H, W, 3) uint8 RGB under the colours of its labels; strength: of the colours, 0 to 1."""
         return blended(as_pixels(image), labels, self.classes, strength)
+
+
+def onnx_labeller(
+    path: str | Path, providers: Sequence[str] = ("CPUExecutionProvider",), threads: int = 0
+) -> tuple[Labeller, SegmentationExportSpec]:
+    """An exported file in ONNX Runtime, and what it says of itself; see `Segmenter.from_onnx`."""
+    session = open_session(path, providers, threads)
+    spec = SegmentationExportSpec.of_json(session.get_modelmeta().custom_metadata_map.get(SPEC_KEY), path)
+    swapped = spec.network.channel_order == "bgr"
+
+    def label(pictures: torch.Tensor) -> torch.Tensor:
+        height, width = pictures.shape[1:3]
+        if min(height, width) < spec.least_side:
+            raise DataError(
+                f"the picture is {width}x{height} pixels, {path} takes sides of {spec.least_side} and more; "
+                "enlarge it, or use the checkpoint"
+            )
+        rgb = pictures.flip(3) if swapped else pictures
+        (scores,) = session.run([OUTPUT], {INPUT: rgb.numpy()})
+        return torch.from_numpy(scores).argmax(1).to(torch.uint8)
+
+    return label, spec

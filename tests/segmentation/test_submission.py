@@ -63,7 +63,6 @@ def test_vocs_zip_holds_every_picture_with_the_palette(voc, tmp_path):
         assert (segmenter(image) != values).mean() < 1e-3
 
 
-@pytest.mark.slow
 def test_cityscapes_zip_holds_label_ids(scene_config, tmp_path):
     names = [f"berlin_000000_{frame:06d}" for frame in range(2)]
     for frame, name in enumerate(names):
