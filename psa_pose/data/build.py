@@ -20,12 +20,13 @@ from psa_pose.data.formats.coco import (
     Annotations,
     Labels,
     Persons,
-    ground_truth_persons,
+    labelled_persons,
     labels_of,
     read_annotations,
     read_image_info,
     select_images,
 )
+from psa_pose.data.formats.coco_arrays import read_arrays
 from psa_pose.data.formats.detections import detected_persons
 from psa_pose.data.formats.lsp import read_lsp
 from psa_pose.data.formats.mpii import HeadTruth, read_head_truth, read_mpii
@@ -58,8 +59,9 @@ def build_train_set(cfg: CfgNode, skeleton: Skeleton, grid: Grid, info: Info) ->
         _, persons, problems = read_mpii(source, skeleton)
         tell(check_crops(persons, cfg.INPUT.PADDING), source, "annotation file", info)
     else:
-        annotations, labels = _read_labels(cfg, "TRAIN", skeleton, info)
-        persons, problems = ground_truth_persons(annotations, skeleton, labels)
+        labels = _train_labels(cfg, skeleton)
+        _check_labels(labels, info)
+        persons, problems = labelled_persons(labels)
     augmentation = Augmentation(
         scale=cfg.AUGMENT.SCALE,
         rotation=cfg.AUGMENT.ROTATION,
@@ -83,7 +85,9 @@ def build_test_sets(cfg: CfgNode, skeleton: Skeleton, grid: Grid, info: Info, bo
     """The test persons, once per box protocol that `boxes` ("ground_truth", "detector", "auto": both) asks for."""
     if cfg.DATASET.FORMAT == "mpii":
         return [_build_mpii_test_set(cfg, skeleton, grid, info)]
-    annotations, labels = _read_labels(cfg, "TEST", skeleton, info)
+    annotations = read_split(cfg, "TEST", skeleton)
+    labels = labels_of(annotations, skeleton)
+    _check_labels(labels, info)
     if any(person["id"] == 0 for person in annotations.content["annotations"]):
         raise DataError(
             f"annotation file {annotations.path}: an annotation has id 0, which COCO's evaluation takes for no match; "
@@ -95,7 +99,7 @@ def build_test_sets(cfg: CfgNode, skeleton: Skeleton, grid: Grid, info: Info, bo
     for protocol in ("ground_truth", "detector") if boxes == "auto" else (boxes,):
         if protocol == "ground_truth":
             source = annotations.path
-            persons, problems = ground_truth_persons(annotations, skeleton, labels)
+            persons, problems = labelled_persons(labels)
         elif cfg.DATASET.TEST_DETECTIONS:
             source = _path(cfg, cfg.DATASET.TEST_DETECTIONS)
             persons, problems = detected_persons(source, annotations, skeleton, cfg.TEST.BOX_SCORE)
@@ -116,24 +120,28 @@ def read_split(cfg: CfgNode, split: str, skeleton: Skeleton) -> Annotations:
     return select_images(read_annotations(path, skeleton, data.CATEGORY), first, last)
 
 
+def _train_labels(cfg: CfgNode, skeleton: Skeleton) -> Labels:
+    """The labels alone, which is all that a training needs: at once where the file is plain, else entry by entry."""
+    data, labels = cfg.DATASET, None
+    if data.FORMAT == "coco" and not data.TRAIN_RANGE[1]:
+        labels = read_arrays(_path(cfg, data.TRAIN_ANNOTATIONS), skeleton, data.CATEGORY)
+    return labels_of(read_split(cfg, "TRAIN", skeleton), skeleton) if labels is None else labels
+
+
 def split_name(cfg: CfgNode) -> str:
     """What tables and files call the test images: their folder, and the range where there is one."""
     name, (first, last) = Path(cfg.DATASET.TEST_IMAGES).name, cfg.DATASET.TEST_RANGE
     return f"{name}_{first}-{last}" if last else name
 
 
-def _read_labels(cfg: CfgNode, split: str, skeleton: Skeleton, info: Info) -> tuple[Annotations, Labels]:
-    """The annotations of a split, whose facts agree with each other: warnings are said, an error is raised."""
-    annotations = read_split(cfg, split, skeleton)
-    source = annotations.path
-    if annotations.other_categories:
+def _check_labels(labels: Labels, info: Info) -> None:
+    """Facts of the labels that must agree with each other: warnings are said, an error is raised."""
+    if labels.other_categories:
         info(
-            f"{source}: {annotations.other_categories:,} annotations are of other categories than the persons' "
-            f"({annotations.category}) and are not read"
+            f"{labels.path}: {labels.other_categories:,} annotations are of other categories than the persons' "
+            f"({labels.category}) and are not read"
         )
-    labels = labels_of(annotations, skeleton)
-    tell(check_labels(labels), source, "annotation file", info)
-    return annotations, labels
+    tell(check_labels(labels), labels.path, "annotation file", info)
 
 
 def _check_detections(persons: Persons, labels: Labels, source: Path, info: Info) -> float | None:

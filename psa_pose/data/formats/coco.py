@@ -69,22 +69,33 @@ class Annotations:
 
 @dataclass(frozen=True)
 class Labels:
-    """N annotated persons as the file states them: not a crowd, at least one labelled keypoint.
+    """N annotated persons as the file states them: not a crowd, at least one labelled keypoint; and its M images.
 
-    ids, image (N,) int64: annotation ids, rows of the file's images. boxes (N, 4) float64: x, y, width, height, not
-    clipped. joints (N, K, 2) float32, visible (N, K) bool. areas (N,) float64. sizes (N, 2) float64: of the images.
+    path, category, other_categories: as in `Annotations`. image_ids, image_names, image_sizes: as in `Persons`.
+    ids, image (N,) int64: annotation ids, rows of the images. boxes (N, 4) float64: x, y, width, height, not clipped.
+    joints (N, K, 2) float32, visible (N, K) bool. areas (N,) float64.
     """
 
+    path: Path
+    category: int
+    other_categories: int
+    image_ids: np.ndarray
+    image_names: np.ndarray
+    image_sizes: np.ndarray
     ids: np.ndarray
     image: np.ndarray
     boxes: np.ndarray
     joints: np.ndarray
     visible: np.ndarray
     areas: np.ndarray
-    sizes: np.ndarray
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(N, 2) float64: of each person's image."""
+        return self.image_sizes[self.image]
 
 
 def read_annotations(path: Path, skeleton: Skeleton, category: str = "") -> Annotations:
@@ -160,40 +171,46 @@ def labels_of(annotations: Annotations, skeleton: Skeleton) -> Labels:
     chosen = [a for a in content["annotations"] if not a["iscrowd"] and any(a["keypoints"][2::3])]
     image = np.array([row_of[a["image_id"]] for a in chosen], np.int64)
     keypoints = np.array([a["keypoints"] for a in chosen], np.float32).reshape(-1, skeleton.num_joints, 3)
+    image_ids, image_names = image_arrays(annotations)
     return Labels(
+        path=annotations.path,
+        category=annotations.category,
+        other_categories=annotations.other_categories,
+        image_ids=image_ids,
+        image_names=image_names,
+        image_sizes=image_sizes(annotations),
         ids=np.array([a["id"] for a in chosen], np.int64),
         image=image,
         boxes=np.array([a["bbox"] for a in chosen], float).reshape(-1, 4),
         joints=keypoints[..., :2].copy(),
         visible=keypoints[..., 2] > 0,
         areas=np.array([a["area"] for a in chosen], float),
-        sizes=image_sizes(annotations)[image],
     )
 
 
-def ground_truth_persons(
-    annotations: Annotations, skeleton: Skeleton, labels: Labels | None = None
-) -> tuple[Persons, list[str]]:
+def ground_truth_persons(annotations: Annotations, skeleton: Skeleton) -> tuple[Persons, list[str]]:
+    """`labelled_persons` of a file's annotations."""
+    return labelled_persons(labels_of(annotations, skeleton))
+
+
+def labelled_persons(labels: Labels) -> tuple[Persons, list[str]]:
     """The persons that the published pipelines train and evaluate on, and what is wrong with the others that should be.
 
-    Selected: not a crowd, at least one labelled keypoint. The box is clipped as in HRNet's code
-    (x2 = min(W - 1, x1 + max(0, w - 1)), width x2 - x1). A selected person whose area is not positive or whose box has
-    no area left is not returned but described, with its annotation id, in the second value.
-    labels: `labels_of` the annotations, where they are at hand.
+    The box is clipped as in HRNet's code (x2 = min(W - 1, x1 + max(0, w - 1)), width x2 - x1). A person whose area is
+    not positive or whose box has no area left is not returned but described, with its annotation id, in the second
+    value.
     """
-    labels = labels or labels_of(annotations, skeleton)
     boxes = clip_boxes(labels.boxes, labels.sizes)
     usable = (labels.areas > 0) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
-    image_ids, image_names = image_arrays(annotations)
     problems = [
-        f"annotation file {annotations.path}: annotation {labels.ids[i]} on image {image_ids[labels.image[i]]} has "
+        f"annotation file {labels.path}: annotation {labels.ids[i]} on image {labels.image_ids[labels.image[i]]} has "
         f"keypoints but no area inside the image (area {labels.areas[i]:g}, bbox {labels.boxes[i].tolist()})"
         for i in np.flatnonzero(~usable)
     ]
     persons = Persons(
-        image_ids,
-        image_names,
-        image_sizes(annotations),
+        labels.image_ids,
+        labels.image_names,
+        labels.image_sizes,
         image=labels.image,
         annotation_ids=labels.ids,
         boxes=boxes,

@@ -1,0 +1,221 @@
+"""A large COCO keypoint file as arrays, without its content: mapped, read in pieces, checked all at once.
+
+What a file as large as train2017's says of persons fits into some 40 MB; its content as Python objects takes 1.3 GB and
+several times as long. Each piece is some neighbouring images or annotations; msgspec reads from it the fields that are
+wanted, of the type that is wanted, and passes over the rest. A cut between two elements is one where what lies before
+it is valid JSON with a bracket on either side: JSON read so far has only one meaning. What is left of the file without
+the elements of its two lists must be an object with these two lists in it.
+
+There are no error messages here. Anything that is unusual or wrong (an entry of another form, another category, two
+facts that disagree) is left to `read_annotations`, which reads entry by entry and finds the words.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import re
+from collections import deque
+from collections.abc import Callable
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from psa_pose.config.skeleton import keypoint_category
+from psa_pose.data.formats.coco import Labels
+from psa_pose.data.formats.coco_form import MOST, names_problem
+from psa_pose.errors import DataError
+from psa_pose.skeleton import Skeleton
+
+# Bytes read at once, and those of them in which the last cut is looked for: longer than an annotation.
+PIECE, TAIL = 4 << 20, 1 << 18
+# A text or an object within an element may look like a cut.
+TRIES = 3
+# Stands for a whole number that is not stated; no id that `is_id` takes.
+UNSTATED = -(2**63)
+_LIST = re.compile(rb'"(images|annotations)"[ \t\r\n]*:[ \t\r\n]*\[[ \t\r\n]*(?=\{)')
+_BETWEEN = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*(?=\{)")
+_END = re.compile(rb"\}[ \t\r\n]*(?=\])")
+
+
+# What decodes a list of elements, and what takes them.
+_Reader = tuple[msgspec.json.Decoder, Callable[[Any], None]]
+
+
+class _Unclear(Exception):
+    """The file needs a look at each of its entries."""
+
+
+class _Image(msgspec.Struct, gc=False):
+    id: int
+    file_name: str
+    width: float
+    height: float
+
+
+class _Person(msgspec.Struct, gc=False):
+    id: int
+    image_id: int
+    bbox: tuple[float, float, float, float]
+    area: float
+    keypoints: list[float]
+    iscrowd: int = 0
+    category_id: int = UNSTATED
+    num_keypoints: int = UNSTATED
+
+
+def read_arrays(path: Path, skeleton: Skeleton, category: str = "") -> Labels | None:
+    """The file's `labels_of(read_annotations(...))`, equal in value and type; None where those must be asked."""
+    images, persons = _Images(), _Persons(skeleton.num_joints)
+    readers: dict[bytes, _Reader] = {
+        b"images": (msgspec.json.Decoder(list[_Image]), images.add),
+        b"annotations": (msgspec.json.Decoder(list[_Person]), persons.add),
+    }
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            content = _read(text, readers)
+        person = _person_category(content["categories"], category, path, skeleton, persons)
+    except (_Unclear, OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError, DataError):
+        return None
+    return _labels(path, person, images, persons)
+
+
+def _read(text: mmap.mmap, readers: dict[bytes, _Reader]) -> dict[str, Any]:
+    """What else the file holds, after its two lists have gone to their readers."""
+    outside, lists, at = list[bytes](), dict[str, list[int]](), 0
+    while found := _LIST.search(text, at):
+        name, start = found[1], found.end()
+        # In the place of the list's elements stands where they were: it must be found there.
+        outside += [text[at:start], b"%d" % start]
+        _need(name.decode() not in lists)
+        lists[name.decode()] = [start]
+        at = _read_list(text, start, *readers[name])
+    content = json.loads(b"".join([*outside, text[at:]]))
+    _need(len(lists) == 2 and all(content.get(name) == value for name, value in lists.items()))
+    return content
+
+
+def _read_list(text: mmap.mmap, at: int, decoder: msgspec.json.Decoder, add: Callable[[Any], None]) -> int:
+    """The place after the last element of a list whose first one begins at `at`."""
+    while True:
+        end = min(at + PIECE, len(text))
+        # The last cuts between two elements; where the list ends before them, the first that may be its end.
+        between = deque(_BETWEEN.finditer(text, max(at, end - TAIL), end), maxlen=TRIES)
+        for cut in chain(reversed(between), islice(_END.finditer(text, at, end), TRIES)):
+            piece = text[at : cut.start() + 1]
+            try:
+                elements = decoder.decode(b"[%b]" % piece)
+            except msgspec.DecodeError:
+                continue
+            break
+        else:
+            raise _Unclear
+        # Text that is passed over may be no text, and a number may be the one that stands for none.
+        _need(b"%d" % UNSTATED not in piece and (piece.isascii() or bool(piece.decode())))
+        add(elements)
+        at = cut.end()
+        # These pages of the file are needed no more; they would count as memory of this process.
+        text.madvise(mmap.MADV_DONTNEED, 0, at // mmap.PAGESIZE * mmap.PAGESIZE)
+        if cut.re is _END:
+            return at
+
+
+class _Images:
+    """The images read so far: ids (n,), names as bytes, sizes (n, 2)."""
+
+    def __init__(self) -> None:
+        self.ids, self.sizes = list[np.ndarray](), list[np.ndarray]()
+        self.names: list[bytes] = []
+
+    def add(self, images: list[_Image]) -> None:
+        names = [image.file_name.replace("\\", "/") for image in images]
+        _need(all(name.isprintable() for name in names) and not {"", ".", ".."} & {i.file_name for i in images})
+        sizes = np.array([(image.width, image.height) for image in images], float)
+        _need((sizes >= 1).all() and (sizes < MOST).all())
+        self.ids.append(_whole(image.id for image in images))
+        self.names += [name.encode() for name in names]
+        self.sizes.append(sizes)
+
+
+class _Persons:
+    """The annotations read so far, all of them: facts (n, 5) int64, their id, image, crowd, category, keypoints stated.
+
+    kept (n,) bool: no crowd, a labelled keypoint. boxes, areas, keypoints: of those kept, as in `Labels`.
+    """
+
+    def __init__(self, joints: int) -> None:
+        self._joints = joints
+        self.facts, self.kept = list[np.ndarray](), list[np.ndarray]()
+        self.boxes, self.areas, self.keypoints = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
+
+    def add(self, persons: list[_Person]) -> None:
+        n, size = len(persons), 3 * self._joints
+        _need({len(person.keypoints) for person in persons} == {size})
+        numbers = np.fromiter(chain.from_iterable(person.keypoints for person in persons), float, n * size)
+        keypoints, boxes = numbers.reshape(n, -1, 3), np.array([person.bbox for person in persons])
+        areas = np.array([person.area for person in persons])
+        _need(all((np.abs(values) < MOST).all() for values in (keypoints, boxes, areas)))
+        _need(np.isin(keypoints[..., 2], (0, 1, 2)).all())
+        facts = [_whole(getattr(person, key) for person in persons) for key in _FACTS]
+        labelled = (keypoints[..., 2] > 0).any(1)
+        _, _, crowd, _, stated = facts
+        _need(((crowd == 0) | (crowd == 1)).all())
+        _need(((stated == UNSTATED) | ((stated == 0) == ~labelled)).all())
+        kept = (crowd == 0) & labelled
+        self.facts.append(np.stack(facts, axis=1))
+        self.kept.append(kept)
+        self.boxes.append(boxes[kept])
+        self.areas.append(areas[kept])
+        self.keypoints.append(keypoints[kept].astype(np.float32))
+
+
+_FACTS = ("id", "image_id", "iscrowd", "category_id", "num_keypoints")
+
+
+def _person_category(listed: Any, wanted: str, path: Path, skeleton: Skeleton, persons: _Persons) -> int:
+    """The persons' category, which is every annotation's."""
+    _need(isinstance(listed, list))
+    named = keypoint_category(listed, wanted, path)
+    if named is None or names_problem(named, skeleton):
+        raise _Unclear
+    used = np.unique(np.concatenate([facts[:, 3] for facts in persons.facts]))
+    _need(set(used.tolist()) <= {named["id"], UNSTATED})
+    return named["id"]
+
+
+def _labels(path: Path, category: int, images: _Images, persons: _Persons) -> Labels | None:
+    """The arrays put together; None where ids repeat, or one names no image."""
+    image_ids, facts, kept = np.concatenate(images.ids), np.concatenate(persons.facts), np.concatenate(persons.kept)
+    order = np.argsort(image_ids)
+    place = order[np.searchsorted(image_ids[order], facts[:, 1]).clip(max=len(order) - 1)]
+    unique = all(len(np.unique(ids)) == len(ids) for ids in (image_ids, facts[:, 0]))
+    if not unique or (image_ids[place] != facts[:, 1]).any():
+        return None
+    keypoints = np.concatenate(persons.keypoints)
+    return Labels(
+        path=path,
+        category=category,
+        other_categories=0,
+        image_ids=image_ids,
+        image_names=np.array(images.names),
+        image_sizes=np.concatenate(images.sizes),
+        ids=facts[kept, 0],
+        image=place[kept],
+        boxes=np.concatenate(persons.boxes),
+        joints=keypoints[..., :2].copy(),
+        visible=keypoints[..., 2] > 0,
+        areas=np.concatenate(persons.areas),
+    )
+
+
+def _whole(values: Any) -> np.ndarray:
+    """Whole numbers as int64; OverflowError where one does not fit."""
+    return np.fromiter(values, np.int64)
+
+
+def _need(fact: bool | np.bool_) -> None:
+    if not fact:
+        raise _Unclear
