@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from psa_pose.config import load_config
+from psa_pose.files import read_json
 from psa_pose.models.complexity import GI
 from psa_pose.paper.complexity import flops, format_rows, mismatches, read_rows, row_complexity
+from psa_pose.paper.plan import Plan
+from psa_pose.paper.reproduce import Options, reproduce_table
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,3 +91,14 @@ def test_fair_pairs_are_trained_alike():
             cfg.OUTPUT_DIR = ""
             cfg.MODEL.ATTENTION.NAME, cfg.MODEL.ATTENTION.WHERE = "", ""
         assert a == b
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("table", "name"), [("3", "DeepLabV3+ MobileNet + PSA"), ("5", "HRNetV2-OCR + PSA(s)")])
+def test_a_trial_takes_a_step_and_tests_a_picture(table, name, tmp_path):
+    said = []
+    reproduce_table(Plan(ROOT, tmp_path), Options(table, [name], smoke=True), said.append)
+    (row,) = (row for row in read_json(tmp_path / f"table_{table}.json", "table")["rows"] if row["name"] == name)
+    assert row["status"] == "complete"
+    assert all("miou" in evaluation["stats"] for evaluation in row["ours"].values())
+    assert "the table is in" in said[-1]
