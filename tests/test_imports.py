@@ -12,7 +12,7 @@ FLOORS = (
     ("errors", "tables"),
     ("files", "command_line"),
     ("skeleton", "geometry", "media"),
-    ("distributed", "device", "threads", "run_log"),
+    ("distributed", "device", "threads", "run_log", "tracker"),
     ("config",),
     ("attention", "losses", "codecs"),
     ("models",),
@@ -31,7 +31,13 @@ FLOORS = (
     ("__main__",),
 )
 # Within a floor, where one leans on its neighbour.
-NEIGHBOURS = {("device", "distributed"), ("run_log", "distributed"), ("codecs", "losses"), ("synthetic", "data")}
+NEIGHBOURS = {
+    ("device", "distributed"),
+    ("run_log", "distributed"),
+    ("run_log", "tracker"),
+    ("codecs", "losses"),
+    ("synthetic", "data"),
+}
 NEIGHBOURS |= {("paper", "dataset_tools")}
 # One function builds the networks of both tasks; it says there why.
 NEIGHBOURS |= {("models", "segmentation")}

@@ -14,6 +14,7 @@ ATTENTIONS = (
 )
 SPATIAL_FORMS = ("eq3", "fig2", "released")
 CODECS = ("standard", "dark", "udp_gaussian", "udp_offset")
+TRACKERS = ("wandb", "mlflow")
 PRECISIONS = ("fp32", "bf16", "fp16")
 BOXES = ("ground_truth", "detector")
 # DATASET.SKELETON may also be the path of a YAML file.
@@ -47,6 +48,7 @@ CHOICES: dict[str, tuple[str | int, ...]] = {
     "LOSS.NAME": LOSSES,
     "AUGMENT.PAD_LABEL": ("ignore", "background"),
     "TRAIN.PRECISION": PRECISIONS,
+    "TRAIN.TRACKER": ("none", *TRACKERS),
     "TRAIN.OPTIMIZER.NAME": ("adam", "adamw", "sgd"),
     "TRAIN.SCHEDULE.NAME": ("multistep", "cosine", "poly"),
     "TEST.PRECISION": PRECISIONS,

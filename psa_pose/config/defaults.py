@@ -164,6 +164,9 @@ def default_config() -> Node:
     c.TRAIN.STEPS = 0
     # Evaluate and write the `best` checkpoint after every n epochs, and after the last.
     c.TRAIN.EVAL_EVERY = 10
+    # Stop after n evaluations in a row without a better score; 0: train to the end. A schedule is then cut off where it
+    # stands: give it a rate that is low enough by then, or more patience than one of its steps lasts.
+    c.TRAIN.PATIENCE = 0
     # Read the loss from the device and log it every n steps.
     c.TRAIN.LOG_EVERY = 10
     # Write the `last` checkpoint also after every n steps of the run, so that it can go on in the middle of an epoch;
@@ -171,6 +174,9 @@ def default_config() -> Node:
     c.TRAIN.SAVE_EVERY = 0
     # Keep the checkpoints of the last n epochs too (epoch_0001.pt ...); 0: `last` and `best` only.
     c.TRAIN.KEEP_EPOCHS = 0
+    # Where else the metrics go: "none", "wandb" or "mlflow", each of which is an extra to install (pip install
+    # "psa_pose[wandb]"). Their own environment variables (WANDB_MODE, MLFLOW_TRACKING_URI) say where that is.
+    c.TRAIN.TRACKER = "none"
     # Write the annotation ids that each step was trained on to records.<rank>.jsonl.
     c.TRAIN.LOG_RECORDS = False
     # What the network computes in: "fp32", "bf16", or "fp16" (GPU only, with scaled gradients). Weights stay in fp32.

@@ -17,7 +17,7 @@ from psa_pose.config import dump_config
 from psa_pose.distributed import progress_bar
 from psa_pose.errors import Interrupted
 from psa_pose.files import atomic_write
-from psa_pose.run_log import report_problems
+from psa_pose.run_log import report_problems, write_metrics_csv
 from psa_pose.task import Task
 from psa_pose.training.monitor import DataTimer, StepRecord, check_finite, gate_deviations
 from psa_pose.training.output_dir import BEST, FINAL, LAST, NOT_FINITE, epoch_file, find_checkpoint
@@ -47,15 +47,18 @@ def _train(run: Run) -> None:
     log_summary(run)
     done = progress.epoch * run.steps_per_epoch + progress.step
     bar = progress_bar(total=run.total_steps, initial=done, unit="step")
-    while progress.epoch < run.epochs:
+    while progress.epoch < run.epochs and not _out_of_patience(run, progress):
         _train_epoch(run, progress, bar)
-        epoch, best, improved = progress.epoch + 1, progress.best, False
+        epoch, best, improved, stale = progress.epoch + 1, progress.best, False, progress.stale
         if epoch % cfg.TRAIN.EVAL_EVERY == 0 or epoch == run.epochs:
             # An evaluation takes minutes; who is stopped in one has lost no step.
             _save(run, replace(progress, step=run.steps_of(progress.epoch)), LAST)
             score = _evaluate(run, run.end_of(progress.epoch) - 1)
             improved, best = score > best, max(score, best)
-        progress = Progress(epoch, 0, best)
+            stale = 0 if improved else stale + 1
+            if distributed.is_main():
+                write_metrics_csv(folder)
+        progress = Progress(epoch, 0, best, stale)
         names = [LAST] + [BEST] * improved + [epoch_file(epoch)] * (cfg.TRAIN.KEEP_EPOCHS > 0)
         _save(run, progress, *names)
         signal = _signal(run)
@@ -64,11 +67,23 @@ def _train(run: Run) -> None:
     bar.close()
     _save_final(run, progress)
     log.info(
-        f"checkpoints last.pt and best.pt, weights final.safetensors, log.txt, metrics.jsonl, pictures and tensorboard "
-        f"are in {folder}"
+        f"checkpoints last.pt and best.pt, weights final.safetensors, log.txt, metrics.jsonl, metrics.csv, pictures "
+        f"and tensorboard are in {folder}"
     )
     words = ["psa-pose", "test", "--cfg", folder / "config.yaml", "--checkpoint", folder / BEST]
     log.info(f"next: {shlex.join(map(str, words))}")
+
+
+def _out_of_patience(run: Run, progress: Progress) -> bool:
+    """Whether TRAIN.PATIENCE evaluations brought no better score. Every process has the same scores."""
+    patience = run.cfg.TRAIN.PATIENCE
+    if not patience or progress.stale < patience:
+        return False
+    run.log.info(
+        f"stopped after {progress.epoch} of {run.epochs} epochs: {progress.stale} evaluations without a better score "
+        f"than {100 * progress.best:.1f} (TRAIN.PATIENCE is {patience})"
+    )
+    return True
 
 
 def _train_epoch(run: Run, progress: Progress, bar: tqdm) -> None:

@@ -22,12 +22,15 @@ from psa_pose.errors import CheckpointError
 class Progress:
     """Where a run stands: complete epochs, steps done of the next one, and the highest AP or PCKh so far (-1: none).
 
+    stale: evaluations since that one.
+
     An epoch whose steps are all done but which is not counted as complete is still to be evaluated.
     """
 
     epoch: int = 0
     step: int = 0
     best: float = -1.0
+    stale: int = 0
 
 
 def training_state(
@@ -40,6 +43,7 @@ def training_state(
     gpu = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
     return {
         "step": progress.step,
+        "stale": progress.stale,
         "persons": batches.samples,
         "effective_batch": batches.batch_size * batches.world_size,
         "trained": unwrapped_state_dict(model) if model else None,
@@ -83,7 +87,8 @@ def _restore(
         torch.set_rng_state(mine["cpu"])
         if mine["cuda"] is not None and torch.cuda.is_initialized():
             torch.cuda.set_rng_state(mine["cuda"])
-    return Progress(checkpoint["epoch"], state["step"], checkpoint["best"])
+    # Earlier checkpoints do not count evaluations.
+    return Progress(checkpoint["epoch"], state["step"], checkpoint["best"], state.get("stale", 0))
 
 
 def trained_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:

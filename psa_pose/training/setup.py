@@ -17,6 +17,7 @@ from yacs.config import CfgNode
 
 from psa_pose import distributed
 from psa_pose.checkpoints import load_weights
+from psa_pose.config import dump_config
 from psa_pose.data.loader import ShuffledBatches, make_loader
 from psa_pose.device import check_device
 from psa_pose.errors import ConfigError, closest
@@ -113,7 +114,7 @@ def prepared_run(task: Task, checkpoint: dict[str, Any] | None) -> Iterator[Run]
     if distributed.is_main() and folder.exists():
         clean_output_dir(folder, progress, len(batches))
     done = progress.epoch * len(batches) + progress.step if progress else None
-    with RunLog(folder, done) as log, Interrupt() as interrupt:
+    with RunLog(folder, done, cfg.TRAIN.TRACKER, dump_config(cfg)) as log, Interrupt() as interrupt:
         distributed.barrier()
         for message in said:
             log.info(message)

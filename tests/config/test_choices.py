@@ -19,6 +19,7 @@ from psa_pose.models.resnet import DEPTHS
 from psa_pose.segmentation import build as segmentation
 from psa_pose.segmentation.protocols import JOINS
 from psa_pose.skeleton import SKELETONS
+from psa_pose.tracker import TRACKERS
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,7 @@ from psa_pose.skeleton import SKELETONS
         (choices.SEGMENTATION_NETWORKS, segmentation.NETWORKS),
         (choices.BACKBONES, segmentation.BACKBONES),
         (choices.JOINS, JOINS),
+        (choices.TRACKERS, TRACKERS),
     ],
 )
 def test_a_list_is_what_is_built(listed, built):
