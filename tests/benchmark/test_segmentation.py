@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from psa_pose.config import dump_config
+from psa_pose.config import dump_config, load_config
+from psa_pose.segmentation.data.synthetic import generate
 from tests.commands import run_here
 from tests.segmentation.test_task import REPOSITORY
 
@@ -12,11 +13,8 @@ TOOL = REPOSITORY / "tools/benchmark.py"
 
 
 @pytest.fixture
-def scenes_yaml(tmp_path, tmp_path_factory):
+def scenes_yaml(tmp_path):
     """The embedded data set, small, as a config file."""
-    from psa_pose.config import load_config
-    from psa_pose.segmentation.data.synthetic import generate
-
     generate(tmp_path / "data", {"train": 3, "val": 2}, image_size=(96, 80), workers=1, progress=False)
     words = ["DATASET.ROOT", tmp_path / "data", "MODEL.WIDTH", 8, "MODEL.HEAD_CHANNELS", 8, "INPUT.CROP_SIZE", [64, 48]]
     cfg = load_config("synthetic/segmentation", [*map(str, words), "INPUT.SIZE", "[96, 80]", "DEVICE", "cpu"])
@@ -30,6 +28,7 @@ def run(*words):
     return done
 
 
+@pytest.mark.slow
 def test_models_data_and_ways_to_infer_are_measured(scenes_yaml, tmp_path):
     out = tmp_path / "found.json"
     run("model", scenes_yaml, "--rounds", 1, "--batch", 1, "--json", out)
