@@ -135,7 +135,7 @@ class _Images:
         _need(all(name.isprintable() for name in names) and not {"", ".", ".."} & {i.file_name for i in images})
         sizes = np.array([(image.width, image.height) for image in images], float)
         _need((sizes >= 1).all() and (sizes < MOST).all())
-        self.ids.append(_whole(image.id for image in images))
+        self.ids.append(np.array([image.id for image in images], np.int64))
         self.names += [name.encode() for name in names]
         self.sizes.append(sizes)
 
@@ -159,20 +159,18 @@ class _Persons:
         areas = np.array([person.area for person in persons])
         _need(all((np.abs(values) < MOST).all() for values in (keypoints, boxes, areas)))
         _need(np.isin(keypoints[..., 2], (0, 1, 2)).all())
-        facts = [_whole(getattr(person, key) for person in persons) for key in _FACTS]
+        # OverflowError where one does not fit.
+        facts = np.array([(p.id, p.image_id, p.iscrowd, p.category_id, p.num_keypoints) for p in persons], np.int64)
         labelled = (keypoints[..., 2] > 0).any(1)
-        _, _, crowd, _, stated = facts
+        _, _, crowd, _, stated = facts.T
         _need(((crowd == 0) | (crowd == 1)).all())
         _need(((stated == UNSTATED) | ((stated == 0) == ~labelled)).all())
         kept = (crowd == 0) & labelled
-        self.facts.append(np.stack(facts, axis=1))
+        self.facts.append(facts)
         self.kept.append(kept)
         self.boxes.append(boxes[kept])
         self.areas.append(areas[kept])
         self.keypoints.append(keypoints[kept].astype(np.float32))
-
-
-_FACTS = ("id", "image_id", "iscrowd", "category_id", "num_keypoints")
 
 
 def _person_category(listed: Any, wanted: str, path: Path, skeleton: Skeleton, persons: _Persons) -> int:
@@ -209,11 +207,6 @@ def _labels(path: Path, category: int, images: _Images, persons: _Persons) -> La
         visible=keypoints[..., 2] > 0,
         areas=np.concatenate(persons.areas),
     )
-
-
-def _whole(values: Any) -> np.ndarray:
-    """Whole numbers as int64; OverflowError where one does not fit."""
-    return np.fromiter(values, np.int64)
 
 
 def _need(fact: bool | np.bool_) -> None:
