@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 from psa_pose.errors import Interrupted, PsaPoseError
 
@@ -38,15 +41,48 @@ def run_command(main: Callable[[], None]) -> None:
     Memory that is freed is kept, see above; how threads wait is chosen later, see psa_pose/threads.py.
     """
     keep_freed_memory()
+    main_process = os.environ.get("RANK", "0") == "0"
     try:
+        _check_earlier_start()
         main()
         return
     except Interrupted as error:
         message, status = str(error), error.status
     except PsaPoseError as error:
-        message, status = f"error: {error}", error.status
+        message = f"error: {error}" if main_process or not error.agreed else ""
+        status = error.status
+        if error.permanent:
+            _leave_word(error)
     except KeyboardInterrupt:
         message, status = "stopped by Ctrl-C", 130
     # Outside the handlers the frames of the failed call are gone, and with them its loader's worker processes.
-    print(message, file=sys.stderr)
+    if message:
+        print(message, file=sys.stderr)
     raise SystemExit(status)
+
+
+def _leave_word(error: PsaPoseError) -> None:
+    """For torchrun, which shows it at the end, and for the processes that it starts in the place of this one."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if file:
+        word = {"message": str(error), "timestamp": int(time.time()), "permanent": True}
+        Path(file).write_text(json.dumps(word))
+
+
+def _check_earlier_start() -> None:
+    """Raise what ended the processes that torchrun started before these: a restart mends no wrong config or data.
+
+    torchrun keeps a file for the error of each process of each start: <run>/attempt_<n>/<local rank>/error.json.
+    """
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if not file:
+        return
+    for path in sorted(Path(file).parents[2].glob("attempt_*/*/error.json")):
+        try:
+            word = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+        if isinstance(word, dict) and word.get("permanent"):
+            error = PsaPoseError(word["message"])
+            error.agreed = True
+            raise error

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
-from psa_pose.errors import PsaPoseError
+from psa_pose.errors import MissingProcessError
 
 T = TypeVar("T")
 
@@ -42,8 +42,8 @@ def is_main() -> bool:
 def process_group(device: torch.device) -> Iterator[None]:
     """Join the processes that torchrun started; outside torchrun, nothing.
 
-    Tensors on GPUs travel by nccl; those on CPUs, objects and barriers by gloo. Raises PsaPoseError where the others do
-    not come within MEETING.
+    Tensors on GPUs travel by nccl; those on CPUs, objects and barriers by gloo. Raises MissingProcessError where the
+    others do not come within MEETING.
     """
     if "WORLD_SIZE" not in os.environ or dist.is_initialized():
         yield
@@ -94,7 +94,7 @@ def _read(store: dist.Store, key: str, until: float, whose: int, processes: int)
 
 def _check_deadline(until: float, missing: int, processes: int) -> None:
     if time.monotonic() > until:
-        raise PsaPoseError(
+        raise MissingProcessError(
             f"process {missing} of {processes} did not come within {MEETING.total_seconds():.0f} s; see that torchrun "
             "runs on every machine, with the same --nnodes and an address that all of them reach"
         )

@@ -12,6 +12,12 @@ class PsaPoseError(Exception):
     status = 2
     """Exit status of the command that it ends."""
 
+    permanent = True
+    """Whether processes that are started again would meet it again."""
+
+    agreed = False
+    """Whether every process of a run raises it: the main one says it for all."""
+
 
 class ConfigError(PsaPoseError):
     """A configuration key, value or combination that cannot be used."""
@@ -25,8 +31,16 @@ class CheckpointError(PsaPoseError):
     """A checkpoint file that cannot be read, or that belongs to another model."""
 
 
+class MissingProcessError(PsaPoseError):
+    """A process of a run that did not come in time."""
+
+    permanent = False
+
+
 class Interrupted(PsaPoseError):
     """A run that was asked to stop and can go on; the exit status is 128 and the signal's number, as in a shell."""
+
+    permanent = False
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)

@@ -12,6 +12,10 @@ from types import FrameType
 TORCHRUN_ECHO = 2.0
 
 
+# What asks for a stop.
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
 class Interrupt:
     """Notes SIGTERM and SIGINT while it is entered; a second one raises KeyboardInterrupt at once.
 
@@ -25,7 +29,7 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         in_main = threading.current_thread() is threading.main_thread()
-        numbers = (signal.SIGINT, signal.SIGTERM) if in_main else ()
+        numbers = SIGNALS if in_main else ()
         self._before = {number: signal.signal(number, self._note) for number in numbers}
         return self
 

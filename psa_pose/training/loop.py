@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from dataclasses import replace
 from pathlib import Path
 from signal import Signals
 
-import torch
 from tqdm import tqdm
 
 from psa_pose import distributed
@@ -15,11 +15,11 @@ from psa_pose.checkpoints import checkpoint_content
 from psa_pose.checkpoints.safetensors_file import save_safetensors
 from psa_pose.config import dump_config
 from psa_pose.distributed import progress_bar
-from psa_pose.errors import Interrupted
+from psa_pose.errors import Interrupted, PsaPoseError
 from psa_pose.files import atomic_write
 from psa_pose.run_log import report_problems, write_metrics_csv
 from psa_pose.task import Task
-from psa_pose.training.monitor import DataTimer, StepRecord, check_finite, gate_deviations
+from psa_pose.training.monitor import DataTimer, StepRecord, Told, check_finite, gate_deviations
 from psa_pose.training.output_dir import BEST, FINAL, LAST, NOT_FINITE, epoch_file, find_checkpoint
 from psa_pose.training.resume import Progress, training_state
 from psa_pose.training.setup import Run, log_summary, prepared_run
@@ -61,7 +61,7 @@ def _train(run: Run) -> None:
         progress = Progress(epoch, 0, best, stale)
         names = [LAST] + [BEST] * improved + [epoch_file(epoch)] * (cfg.TRAIN.KEEP_EPOCHS > 0)
         _save(run, progress, *names)
-        signal = _signal(run)
+        signal = distributed.all_reduce_max(run.interrupt.signal, run.task.device)
         if signal and epoch < run.epochs:
             raise _interrupted(run, signal, f"after {run.end_of(epoch - 1)} steps")
     bar.close()
@@ -94,48 +94,79 @@ def _train_epoch(run: Run, progress: Progress, bar: tqdm) -> None:
     run.state.train_mode()
     run.waiting.start()
     timer, samples, losses = DataTimer(), 0, list[float]()
-    pending: list[StepRecord] = []
+    pending, problems, signal = list[StepRecord](), list[str](), 0
     for step, batch in enumerate(timer.wrap(run.loader), start=start + progress.step):
         batch = task.to_device(batch, run.dataset)
-        report_problems([p for p in batch.problems if p], cfg.DATASET.ON_ERROR, run.log.info)
+        # An unusable sample is blank and counts for nothing: it can wait until the processes meet.
+        problems += [problem for problem in batch.problems if problem]
         lr = run.lr_at(step)
         loss, targets = train_step(task, run.state, batch, step, lr)
         run.waiting.lap()
         if step == 0 and distributed.is_main():
             run.log.picture(0, "train_crops", task.picture(batch, targets))
         run.records.write(step, epoch, batch.rows)
-        # The loss stays on the device until a few are read at once: reading waits for the device.
+        # The loss stays on the device until a few are told to the other processes at once.
         pending.append(StepRecord(step, lr, loss, batch.rows))
         samples += len(batch.rows) * distributed.world_size()
         saves = cfg.TRAIN.SAVE_EVERY and (step + 1) % cfg.TRAIN.SAVE_EVERY == 0 and step + 1 < end
-        # Several processes agree on a stop when they meet to read; one alone need not wait for that.
-        stops = run.interrupt.signal and distributed.world_size() == 1
-        if len(pending) == cfg.TRAIN.LOG_EVERY or step + 1 == end or saves or stops:
-            losses += _log_losses(run, pending, epoch)
+        # Several processes agree on a stop when they meet; one alone need not wait for that.
+        stops = distributed.world_size() == 1 and (run.interrupt.signal or problems)
+        now = step + 1 == end or saves or stops
+        if len(pending) == cfg.TRAIN.LOG_EVERY or now:
+            known, signal = _log_point(run, pending, problems, epoch, bool(now))
+            losses += known
             bar.update(len(pending))
-            pending, speed = [], samples / timer.seconds
-            bar.set_postfix_str(f"epoch {epoch + 1} loss {losses[-1]:.2e} lr {lr:.1e} {speed:.0f} {task.unit}/s", False)
-            signal = _signal(run)
+            pending, problems, speed = [], [], samples / timer.seconds
+            last = f"loss {losses[-1]:.2e} " if losses else ""
+            bar.set_postfix_str(f"epoch {epoch + 1} {last}lr {lr:.1e} {speed:.0f} {task.unit}/s", False)
             if saves or signal:
                 _save(run, replace(progress, step=step + 1 - start), LAST)
             if signal:
                 raise _interrupted(run, signal, f"after {step + 1} steps")
     if losses:
         since = f" since step {progress.step}" if progress.step else ""
+        finite = [loss for loss in losses if math.isfinite(loss)]
+        if not finite:
+            raise PsaPoseError(f"no loss of epoch {epoch + 1} is finite in fp16; write TRAIN.PRECISION bf16 or fp32")
         run.log.info(
-            f"epoch {epoch + 1}/{run.epochs}{since}: loss {sum(losses) / len(losses):.3e}, lr {lr:.1e}, "
+            f"epoch {epoch + 1}/{run.epochs}{since}: loss {sum(finite) / len(finite):.3e}, lr {lr:.1e}, "
             f"{speed:.0f} {task.unit}/s, {100 * timer.share:.0f} % of the time waiting for data"
         )
         run.log.metrics(step, speed={f"{task.unit}_per_second": speed, "loading_share": timer.share})
 
 
-def _log_losses(run: Run, pending: list[StepRecord], epoch: int) -> list[float]:
-    """The losses of some steps, averaged over processes; one that is not finite ends the run."""
-    losses = distributed.all_reduce_mean(torch.stack([record.loss for record in pending])).tolist()
-    check_finite(run.state.model, pending, losses, run.dataset.ids, run.folder / NOT_FINITE)
-    for record, loss in zip(pending, losses, strict=True):
-        run.log.metrics(record.step, train={"loss": loss, "lr": record.lr, "epoch": epoch})
-    return losses
+def _log_point(
+    run: Run, pending: list[StepRecord], problems: list[str], epoch: int, now: bool
+) -> tuple[list[float], int]:
+    """Tell the other processes of some steps. The answer: the losses that came meanwhile, and the signal by which any
+    process was asked to stop; 0: none was.
+
+    now: wait for these steps' own, as before a save; where they are not deferred they are waited for anyway.
+    """
+    exchange = run.exchange
+    answers = [exchange.receive()]
+    exchange.send(pending, problems, run.interrupt.signal)
+    if now or not exchange.deferred or (answers[0] and answers[0].signal):
+        answers.append(exchange.receive())
+    told = [answer for answer in answers if answer]
+    try:
+        for answer in told:
+            _log_losses(run, answer, epoch)
+    except PsaPoseError as error:
+        error.agreed = True
+        raise
+    return [loss for answer in told for loss in answer.losses], max((answer.signal for answer in told), default=0)
+
+
+def _log_losses(run: Run, told: Told, epoch: int) -> None:
+    """Log what all processes say of some steps; unusable samples and numbers that are not finite may end the run."""
+    if told.any_problem:
+        problems = [problem for some in distributed.all_gather(told.problems) for problem in some]
+        report_problems(problems, run.cfg.DATASET.ON_ERROR, run.log.info)
+    check_finite(told, run.dataset.ids, run.folder / NOT_FINITE, run.state.scaler.is_enabled())
+    for record, loss in zip(told.records, told.losses, strict=True):
+        known = loss if math.isfinite(loss) else None
+        run.log.metrics(record.step, train={"loss": known, "lr": record.lr, "epoch": epoch})
 
 
 def _evaluate(run: Run, step: int) -> float:
@@ -180,11 +211,6 @@ def _save_final(run: Run, progress: Progress) -> None:
         model = run.state.evaluated
         content = checkpoint_content(run.cfg, run.task.spec(), model, None, progress.epoch, progress.best)
         save_safetensors(run.folder / FINAL, content)
-
-
-def _signal(run: Run) -> int:
-    """The signal by which any process was asked to stop; 0: none was."""
-    return distributed.all_reduce_max(run.interrupt.signal, run.task.device)
 
 
 def _interrupted(run: Run, signal: int, where: str) -> Interrupted:

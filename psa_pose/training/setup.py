@@ -26,7 +26,7 @@ from psa_pose.task import Task, TestSet, TrainSet
 from psa_pose.threads import ThreadWaiting
 from psa_pose.training.ema import ModelEma
 from psa_pose.training.interrupt import Interrupt
-from psa_pose.training.monitor import RecordLog
+from psa_pose.training.monitor import Exchange, RecordLog
 from psa_pose.training.optimizer import Schedule, base_lr, build_optimizer, build_schedule, load_optimizer, total_steps
 from psa_pose.training.output_dir import LAST, clean_output_dir
 from psa_pose.training.resume import Progress, changed_keys, restore_state, trained_weights
@@ -62,6 +62,7 @@ class Run:
     interrupt: Interrupt
     saver: Saver
     waiting: ThreadWaiting
+    exchange: Exchange
     progress: Progress
 
     @property
@@ -136,6 +137,7 @@ def prepared_run(task: Task, checkpoint: dict[str, Any] | None) -> Iterator[Run]
                 test_set=test_set,
                 records=records,
                 interrupt=interrupt,
+                exchange=Exchange(state.model, task.device),
                 saver=saver,
                 waiting=waiting,
                 progress=progress or Progress(),

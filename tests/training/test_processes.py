@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -110,6 +111,33 @@ def test_a_job_survives_the_loss_of_a_process_and_ends_as_if_nothing_had_happene
     assert losses(folder) == losses(whole)
     for rank in (0, 1):
         assert lines(folder / f"records.{rank}.jsonl") == lines(whole / f"records.{rank}.jsonl")
+
+
+@pytest.mark.slow
+def test_an_image_that_breaks_ends_both_processes_with_one_sentence_and_no_restart_is_tried_for_long(
+    start, people, tmp_path
+):
+    root = tmp_path / "people"
+    shutil.copytree(people, root)
+    words = ["DATASET.ROOT", root, "TRAIN.EPOCHS", 1000, "TRAIN.BATCH_SIZE", 2, "AUTO_RESUME", True]
+    job, folder = start("job", 2, *words)
+    wait_until(lambda: len(lines(folder / "metrics.jsonl")) > 8 and (folder / "last.pt").exists(), job)
+    broken = sorted((root / "train2017").iterdir())[3]
+    broken.write_bytes(b"no picture")
+    since = time.monotonic()
+    wait_until(lambda: not workers_of(job) or job.poll() is not None, job)
+    both, status = time.monotonic() - since, job.wait(60)
+    print(f"both processes ended after {both:.1f} s, torchrun after {time.monotonic() - since:.1f} s")
+    assert both < 10
+    assert status == 1
+    said = (tmp_path / "job.txt").read_text()
+    sentence = next(line for line in said.splitlines() if line.startswith("error: "))
+    assert broken.name in sentence
+    # By the first start, and by each of the two that torchrun tries, which end before they have imported torch.
+    assert said.count(sentence) == 3
+    assert sentence.removeprefix("error: ") in said.split("Root Cause")[1]
+    assert "Traceback" not in said.split(sentence)[0]
+    assert "going on after" not in (folder / "log.txt").read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
