@@ -7,7 +7,7 @@ from __future__ import annotations
 
 NETWORKS = ("simple_baseline", "hrnet", "hourglass", "cpn")
 SEGMENTATION_NETWORKS = ("deeplabv3plus", "hrnetv2", "hrnet_ocr", "hrnet_ocr_hmsa")
-BACKBONES = ("mobilenet_v2", "resnet50", "resnet101")
+BACKBONES = ("mobilenet_v2", "resnet18", "resnet34", "resnet50", "resnet101")
 ATTENTIONS = (
     *("psa_p", "psa_s", "psa_s_plain", "psa_channel", "psa_spatial", "non_local", "global_context"),
     *("squeeze_excitation", "cbam", "dual", "efficient"),

@@ -103,7 +103,7 @@ def default_config() -> Node:
     # a checkpoint: of ours, or in a layout of psa_pose/checkpoints/README.md. Attention that it lacks starts untrained.
     # Of a checkpoint of ours on other keypoints, those of equal name start from their own rows of the last layers.
     c.MODEL.PRETRAINED = ""
-    # deeplabv3plus: "mobilenet_v2", "resnet50" or "resnet101".
+    # deeplabv3plus: "mobilenet_v2", "resnet18", "resnet34", "resnet50" or "resnet101".
     c.MODEL.BACKBONE = "resnet50"
     # deeplabv3plus: by what the deepest features are smaller than the image, 16 or 8.
     c.MODEL.OUTPUT_STRIDE = 16

@@ -78,6 +78,8 @@ NETWORKS: dict[str, Callable[[CfgNode, AttentionFactory | None], nn.Module]] = {
 BACKBONES: dict[str, Callable[[CfgNode, AttentionFactory | None], nn.Module]] = {
     # Called as torchvision calls those whose ImageNet weights they take.
     "mobilenet_v2": _mobilenet,
+    "resnet18": _resnet(18),
+    "resnet34": _resnet(34),
     "resnet50": _resnet(50),
     "resnet101": _resnet(101),
 }
