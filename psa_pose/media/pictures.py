@@ -128,7 +128,8 @@ def decode_image(
     if image is None:
         raise DataError(f"image {path} is not a picture that OpenCV can read ({len(data)} bytes); replace the file")
     stored = image.shape[1::-1]
-    own = exif_orientation(data) if exif in ("apply", "upright") or not _same(stored, size) else 1
+    wanted = exif in ("apply", "upright") or (min(size) > 0 and not _same(stored, size))
+    own = exif_orientation(data) if wanted else 1
     orientation = orientation_to_apply(own, stored, size, exif)
     if orientation > 1:
         image = upright(image, orientation)

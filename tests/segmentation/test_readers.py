@@ -11,7 +11,14 @@ from psa_pose.errors import DataError
 from psa_pose.segmentation.cityscapes_classes import LABELS
 from psa_pose.segmentation.classes import VOC
 from psa_pose.segmentation.data.cityscapes import cityscapes_list, cityscapes_pictures, instance_path
-from psa_pose.segmentation.data.label_files import cityscapes_table, index_table, read_indices, read_label, write_label
+from psa_pose.segmentation.data.label_files import (
+    UNKNOWN,
+    cityscapes_table,
+    index_table,
+    read_indices,
+    read_label,
+    write_label,
+)
 from psa_pose.segmentation.data.pictures import check_disjoint, folder_pictures, missing_files
 from psa_pose.segmentation.data.sbd import build_voc_aug, read_sbd_label
 from psa_pose.segmentation.data.voc import voc_pictures
@@ -31,6 +38,21 @@ def test_a_label_reads_back_as_written(tmp_path, palette):
     grey = np.repeat(LABEL[..., None], 3, axis=2)
     np.testing.assert_array_equal(shown, grey if palette is None else palette[LABEL])
     assert [entry.name for entry in path.parent.iterdir()] == ["label.png"]
+
+
+@pytest.mark.parametrize(
+    "table", [index_table(3), index_table(254), cityscapes_table()], ids=["3", "254", "cityscapes"]
+)
+def test_each_value_alone_is_what_the_table_says_or_refused(tmp_path, table):
+    for value in range(256):
+        write_label(tmp_path / "a.png", np.full((2, 3), value, np.uint8))
+        if table[value] == UNKNOWN:
+            with pytest.raises(DataError, match=rf"has the values {value}, which"):
+                read_label(tmp_path / "a.png", table)
+        else:
+            labels = read_label(tmp_path / "a.png", table)
+            assert (labels == table[value]).all()
+            assert labels.flags.writeable
 
 
 def test_cityscapes_ids_become_train_ids(tmp_path):

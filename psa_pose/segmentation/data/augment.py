@@ -12,6 +12,8 @@ from psa_pose.segmentation.classes import IGNORE
 
 # RGB weights of the grey that saturation and contrast turn about (ITU-R BT.601).
 GREY = np.array([0.299, 0.587, 0.114])
+YIQ = np.array([GREY, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+RGB_OF_YIQ = np.linalg.inv(YIQ)
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,8 @@ def cut(source: np.ndarray, view: CropView, out: np.ndarray, padding: int | np.n
         # Row by row: NumPy writes three bytes at a time where it is given one pixel.
         out[...] = np.full_like(out[:1], padding)
         if right > left and bottom > top:
-            size = (right - left, bottom - top)
-            out[top:bottom, left:right] = cv2.resize(source[y0:y1, x0:x1], size, interpolation=method)
+            part = out[top:bottom, left:right]
+            cv2.resize(source[y0:y1, x0:x1], part.shape[1::-1], dst=part, interpolation=method)
     if view.mirror:
         cv2.flip(out, 1, dst=out)
 
@@ -117,9 +119,8 @@ def jitter_color(
 
 def _turn_hue(angle: float) -> np.ndarray:
     """(3, 3) rotation of the two chroma axes of YIQ by an angle in radians."""
-    yiq = np.array([GREY, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
     turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
-    return np.linalg.inv(yiq) @ turn @ yiq
+    return RGB_OF_YIQ @ turn @ YIQ
 
 
 PAD_LABEL = {"ignore": IGNORE, "background": 0}
