@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -112,6 +113,8 @@ def make_loader(
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
         persistent_workers=workers > 0,
+        # From Python 3.14 on Linux would start each worker anew, and send it the whole data set.
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         # The loader draws a number in every epoch that it starts; torch's own generator must not notice a restart.
         generator=torch.Generator(),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -88,7 +88,10 @@ def train_step(task: Task, state: TrainState, batch: Any, step: int, lr: float) 
     # Targets are made on the device, from a few numbers per sample.
     targets = task.targets(batch)
     state.optimizer.zero_grad(set_to_none=True)
-    loss = forward_and_backward(task, state, task.images(batch), targets, options.PRECISION, options.ACCUMULATE)
+    images = task.images(batch)
+    if len(images) < options.BATCH_SIZE:
+        state = replace(state, network=uncompiled(state.network))
+    loss = forward_and_backward(task, state, images, targets, options.PRECISION, options.ACCUMULATE)
     update_weights(state, step, options.CLIP_GRAD_NORM)
     return loss, targets
 
@@ -125,8 +128,13 @@ def update_weights(state: TrainState, step: int, clip_norm: float = 0.0) -> None
         state.ema.update(step)
 
 
+def uncompiled(network: nn.Module) -> nn.Module:
+    """The network without torch.compile: for an epoch's short last batch, whose shape is not worth a compilation."""
+    return getattr(network, "_orig_mod", network)
+
+
 def _no_exchange(network: nn.Module) -> AbstractContextManager:
-    ddp = getattr(network, "_orig_mod", network)
+    ddp = uncompiled(network)
     return ddp.no_sync() if isinstance(ddp, DistributedDataParallel) else nullcontext()
 
 

@@ -137,6 +137,27 @@ def test_batches_are_counted_for_all_norms_at_once_but_for_frozen_ones_and_those
         assert torch.equal(value, expected), key
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("frozen", [False, True])
+def test_an_epochs_short_last_batch_and_the_counters_recompile_nothing(tiny_config, frozen):
+    from torch._dynamo.testing import CompileCounter
+
+    compiled = CompileCounter()
+    state = make_state()
+    model = nn.Sequential(state.model, nn.BatchNorm1d(2))
+    network = torch.compile(model, backend=compiled, dynamic=False)
+    optimizer = torch.optim.SGD([{"params": list(model.parameters()), "lr_scale": 1.0}], lr=0.1)
+    norms = [model[1]] if frozen else []
+    state = TrainState(model, network, norms, optimizer, state.scaler, None, NormCounters(model))
+    state.train_mode()
+    images, wanted = batch()
+    task = Squares(tiny_config("TRAIN.BATCH_SIZE", 7))
+    for step, size in enumerate((7, 7, 3, 7, 3, 7)):
+        train_step(task, state, (images[:size], wanted[:size]), step, 0.01)
+    assert compiled.frame_count == 1
+    assert model[1].num_batches_tracked == (0 if frozen else 6)
+
+
 class Launches(TorchDispatchMode):
     """The names of the operations that are launched meanwhile."""
 
