@@ -17,7 +17,7 @@ from psa_pose.gpu_check.bench import Bench
 from psa_pose.gpu_check.coco_size import coco_sized
 from psa_pose.gpu_check.lines import Line, at_most
 from psa_pose.gpu_check.steps import W48_PSA, start
-from psa_pose.training.loop import _save
+from psa_pose.training.loop import save_run
 from psa_pose.training.output_dir import BEST, LAST
 from psa_pose.training.resume import Progress
 
@@ -69,7 +69,7 @@ def save_seconds(bench: Bench) -> tuple[list[float], float]:
             started.step_on(batch)
             _synchronize(bench.device)
             begun = time.perf_counter()
-            _save(started.run, Progress(), LAST, BEST)
+            save_run(started.run, Progress(), LAST, BEST)
             _synchronize(bench.device)
             seconds.append(time.perf_counter() - begun)
             started.run.saver.wait()

@@ -52,7 +52,7 @@ def _train(run: Run) -> None:
         epoch, best, improved, stale = progress.epoch + 1, progress.best, False, progress.stale
         if epoch % cfg.TRAIN.EVAL_EVERY == 0 or epoch == run.epochs:
             # An evaluation takes minutes; who is stopped in one has lost no step.
-            _save(run, replace(progress, step=run.steps_of(progress.epoch)), LAST)
+            save_run(run, replace(progress, step=run.steps_of(progress.epoch)), LAST)
             score = _evaluate(run, run.end_of(progress.epoch) - 1)
             improved, best = score > best, max(score, best)
             stale = 0 if improved else stale + 1
@@ -60,7 +60,7 @@ def _train(run: Run) -> None:
                 write_metrics_csv(folder)
         progress = Progress(epoch, 0, best, stale)
         names = [LAST] + [BEST] * improved + [epoch_file(epoch)] * (cfg.TRAIN.KEEP_EPOCHS > 0)
-        _save(run, progress, *names)
+        save_run(run, progress, *names)
         signal = distributed.all_reduce_max(run.interrupt.signal, run.task.device)
         if signal and epoch < run.epochs:
             raise _interrupted(run, signal, f"after {run.end_of(epoch - 1)} steps")
@@ -120,7 +120,7 @@ def _train_epoch(run: Run, progress: Progress, bar: tqdm) -> None:
             last = f"loss {losses[-1]:.2e} " if losses else ""
             bar.set_postfix_str(f"epoch {epoch + 1} {last}lr {lr:.1e} {speed:.0f} {task.unit}/s", False)
             if saves or signal:
-                _save(run, replace(progress, step=step + 1 - start), LAST)
+                save_run(run, replace(progress, step=step + 1 - start), LAST)
             if signal:
                 raise _interrupted(run, signal, f"after {step + 1} steps")
     if losses:
@@ -192,7 +192,7 @@ def _evaluate(run: Run, step: int) -> float:
     return result.score
 
 
-def _save(run: Run, progress: Progress, *names: str) -> None:
+def save_run(run: Run, progress: Progress, *names: str) -> None:
     """Write the state, as it is now, under each name. Every process calls it, the main one writes."""
     # Who goes on from this file has the main process's statistics of BatchNorm in every process.
     distributed.broadcast_buffers(run.state.model)
