@@ -28,6 +28,8 @@ RESNET = f"{COCO} MODEL.DEPTH 18"
 LSP = "DATASET.TRAIN_RANGE [1,10] DATASET.TEST_RANGE [11,13]"
 
 QUICKSTART, HRNET = "configs/synthetic/quickstart.yaml", "configs/coco/hrnet/hrnet_w32_256x192.yaml"
+LSP_R18 = "configs/lsp/lsp_simple_baseline_r18_128x96.yaml"
+TINY_LSP = "output/lsp_simple_baseline_r18_128x96/best.pt"
 TINY, TINY_HRNET = "output/quickstart/best.pt", "output/hrnet_w32_256x192/best.pt"
 RESULTS = "output/quickstart/test/keypoints_val2017_{}_results.json"
 INSTALLS = "installs everything, which needs the network; a fresh clone's check runs it"
@@ -209,8 +211,15 @@ SMOKE = {
         {"labels": "data/synthetic/annotations/person_keypoints_val2017.json"}
     ),
     "python tools/check_dataset.py --cfg mine.yaml": Smoke(),
-    "python tools/train.py --cfg mine.yaml": Smoke(
-        add=f"{SMALL} TRAIN.SCHEDULE.MILESTONES [] OUTPUT_DIR output/mine_smoke"
+    "python tools/browse.py --cfg mine.yaml --out samples.html": Smoke(add=SMALL),
+    "python tools/infer.py --checkpoint output/mine/best.pt folder --whole-picture": Smoke(),
+    "python tools/import_dataset.py output/infer/keypoints.json --images folder --out data/drafts": Smoke(
+        {
+            "output/infer/keypoints.json": "data/synthetic/annotations/person_keypoints_val2017.json",
+            "folder": "data/synthetic/val2017",
+            "data/drafts": "output/drafts",
+        }
     ),
+    "python tools/train.py --cfg mine.yaml": Smoke(add=f"{SMALL} OUTPUT_DIR output/mine_smoke"),
     "python tools/test.py --cfg mine.yaml --checkpoint output/mine/best.pt": Smoke(add=f"{SMALL} --no-report"),
 }

@@ -22,12 +22,14 @@ from tests.data.made_lsp import make_lsp
 from tests.readme_commands import (
     COCO,
     HRNET,
+    LSP_R18,
     QUICKSTART,
     SCENES,
     SEGMENTATION,
     SMALL,
     TINY,
     TINY_HRNET,
+    TINY_LSP,
     TINY_SEGMENTATION,
 )
 from tests.scripts.mirror import make_mirror
@@ -50,7 +52,9 @@ def make_workspace(people: Path, root: Path) -> Path:
     make_coco(people, root / "data/coco")
     make_lsp(people, root / "data/lspet")
     make_mirror(people, root / "mirror")
-    for config, words, path in ((QUICKSTART, SMALL, TINY), (HRNET, COCO, TINY_HRNET)):
+    mine = f"{SMALL} MODEL.ATTENTION.NAME none INPUT.PADDING 1.25"
+    networks = ((LSP_R18, SMALL, TINY_LSP), (QUICKSTART, mine, "output/mine/best.pt"))
+    for config, words, path in (*networks, (QUICKSTART, SMALL, TINY), (HRNET, COCO, TINY_HRNET)):
         cfg = load_config(REPOSITORY / config, overrides(words))
         torch.manual_seed(0)
         content = checkpoint_content(cfg, ModelSpec.of_config(cfg), build_model(cfg), None, 1, -1.0)
@@ -58,9 +62,8 @@ def make_workspace(people: Path, root: Path) -> Path:
     make_scenes(root)
     torch.save(content["model"], root / "pose_hrnet_w32_256x192.pth")
     shutil.copy(root / TINY_HRNET, root / "hrnet_w32.pt")
-    for network, name in ((TINY, "longer"), (TINY_HRNET, "mine")):
-        (root / "output" / name).mkdir()
-        shutil.copy(root / network, root / "output" / name)
+    (root / "output/longer").mkdir()
+    shutil.copy(root / TINY, root / "output/longer")
     make_pictures(people, root)
     return root
 

@@ -19,6 +19,8 @@ from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.formats.coco import ground_truth_persons, read_annotations
 from psa_pose.dataset_tools.check_dataset import run_check
 from psa_pose.errors import ConfigError, DataError, PsaPoseError
+from psa_pose.inference.estimator import Person
+from psa_pose.inference.people import CocoWriter
 from psa_pose.label_import.clean import AREA_SHARE, MARGIN, clean_instance
 from psa_pose.label_import.command import ImportOptions, run_import
 from psa_pose.label_import.images import measure
@@ -810,3 +812,18 @@ def test_one_epoch_from_labelme(people, tmp_path):
 @pytest.mark.parametrize("form", FORMS)
 def test_one_epoch_from_every_form(form, people, tmp_path):
     one_epoch(form, people, tmp_path)
+
+
+def test_what_infer_writes_comes_back_as_drafts(people, tmp_path):
+    name = sorted(path.name for path in (people / "val2017").iterdir())[0]
+    keypoints = np.array([[20.0 + 3 * k, 15.0 + 5 * k, 0.1 + 0.05 * k] for k in range(17)])
+    writer = CocoWriter(COCO)
+    writer.add(7, name, (192, 160), [Person(np.array([18.0, 12.0, 60.0, 90.0]), keypoints, 0.6)])
+    writer.save(tmp_path / "keypoints.json")
+    content, _, _ = bring(tmp_path / "keypoints.json", tmp_path / "out", images=people / "val2017")
+    (person,) = content["annotations"]
+    assert content["categories"][0]["keypoints"] == list(COCO.names)
+    assert np.allclose(np.reshape(person["keypoints"], (17, 3))[:, :2], keypoints[:, :2])
+    assert np.allclose(person["bbox"], [18, 12, 60, 90])
+    # Label tools read the third number as a visibility.
+    assert person["keypoints"][2::3] == [2] * 17
