@@ -151,6 +151,9 @@ SMOKE = {
     "DATASET.TEST_ANNOTATIONS annotations/image_info_test-dev2017.json DATASET.TEST_DETECTIONS detections.json": Smoke(
         {"C": HRNET, "F": TINY_HRNET}, COCO
     ),
+    "python tools/benchmark.py threads --rounds 4 --seconds 8": Smoke(
+        {"4": "1", "8": "0.2"}, "--works predict", slow=True
+    ),
     "python tools/benchmark.py eval --json FILE": Smoke(add="--rounds 1 --share 0.01"),
     "python tools/benchmark.py data --cfg F": Smoke({"F": QUICKSTART}, f"--rounds 1 {SMALL}"),
     "python tools/benchmark.py codec": Smoke(add="--rounds 1 --batch 1 --size 256x192"),
