@@ -131,7 +131,7 @@ def test_data_benchmark(people, tmp_path, monkeypatch):
         "test, ground_truth boxes",
         "test, detector boxes",
     ]
-    assert all(row["ratio"] > 0.5 and row["times_as_fast"] > 0 for row in rows)
+    assert all(row["ratio"] > 0.1 and row["times_as_fast"] > 0 for row in rows)
 
 
 def test_inference_benchmark_compares_with_plain_pytorch(tmp_path, monkeypatch):

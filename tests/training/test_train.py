@@ -42,7 +42,7 @@ def test_a_run_leaves_everything_it_promises(tiny_config):
     folder = run_train(tiny_config())
     files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and "tensorboard" not in p.parts}
     assert files == {
-        *("last.pt", "best.pt", "final.safetensors", "config.yaml", "log.txt", "metrics.jsonl"),
+        *("last.pt", "best.pt", "final.safetensors", "config.yaml", "log.txt", "metrics.jsonl", "metrics.csv"),
         *("pictures/train_crops.png", "pictures/predictions.png"),
     }
     assert list((folder / "tensorboard").iterdir())
