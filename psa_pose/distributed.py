@@ -56,7 +56,9 @@ def process_group(device: torch.device) -> Iterator[None]:
     backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
     dist.init_process_group(backend, store=start, rank=own_rank, world_size=processes, device_id=gpu, timeout=ANSWER)
     yield
-    # After an error the others may be anywhere: they are not waited for.
+    # After an error the others may be anywhere: they are not waited for. Without one all leave together: a process that
+    # ends while a thread of gloo still holds a tensor of Python's is aborted ("terminate called").
+    barrier()
     dist.destroy_process_group()
 
 
