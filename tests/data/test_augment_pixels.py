@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from psa_pose.data.augment import Augmentation, View, augment_view, sample_generator
+from psa_pose.data.augment import Augmentation, View, augment_view, pixel_generator, sample_generator
 from psa_pose.data.augment_pixels import PATCHES, SIDE, PixelAugmentation, augment_pixels, color_matrix
 from psa_pose.data.build import build_train_set
 from psa_pose.errors import ConfigError
@@ -115,6 +115,13 @@ def test_the_keys_reach_the_samples_which_depend_on_seed_epoch_and_row_alone(tin
     sample = plain[3, 2]
     assert np.array_equal(sample.joints, dataset[3, 2].joints)
     assert not np.array_equal(sample.crop, first)
+
+
+def test_pixels_are_drawn_anew_for_each_seed_epoch_and_row():
+    keys = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1)]
+    drawn = [pixel_generator(*key).random() for key in keys]
+    assert len(set(drawn)) == len(keys)
+    assert drawn == [pixel_generator(*key).random() for key in keys]
 
 
 def test_crops_that_the_device_cuts_have_no_such_noise(tiny_config):
