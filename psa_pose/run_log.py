@@ -144,8 +144,9 @@ def _epoch_rows(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
                 yield row
             row, losses = {"epoch": train["epoch"] + 1}, []
         if train:
-            losses.append(train["loss"])
-            row |= {"step": line["step"], "loss": sum(losses) / len(losses), "lr": train["lr"]}
+            # In fp16 a step whose loss overflows moves nothing, and has none.
+            losses += [train["loss"]] if train["loss"] is not None else []
+            row |= {"step": line["step"], "loss": sum(losses) / len(losses) if losses else None, "lr": train["lr"]}
         else:
             row |= flat_figures({key: value for key, value in line.items() if key != "step"})
     if row:

@@ -96,3 +96,11 @@ def test_an_epoch_without_an_evaluation_has_a_row_too(tmp_path):
     assert (tmp_path / "metrics.csv").read_text() == (
         "epoch,step,loss,lr,test/ground_truth/AP\n1,1,3.5,0.1,\n2,3,1.5,0.1,0.5\n"
     )
+
+
+def test_steps_without_a_loss_do_not_count_in_the_mean(tmp_path):
+    with RunLog(tmp_path) as log:
+        for step, loss in enumerate([None, 3.0, None, None]):
+            log.metrics(step, train={"loss": loss, "lr": 0.1, "epoch": step // 2})
+    write_metrics_csv(tmp_path)
+    assert (tmp_path / "metrics.csv").read_text() == "epoch,step,loss,lr\n1,1,3.0,0.1\n2,3,,0.1\n"
