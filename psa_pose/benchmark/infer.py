@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from psa_pose.benchmark.measure import Work, alternate, ratio
+from psa_pose.benchmark.measure import Timed, Work, alternate, ratio, time_stages
 from psa_pose.checkpoints import checkpoint_content, save_checkpoint
 from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.config.skeleton import build_skeleton
@@ -138,24 +137,17 @@ def _stages(untrained: _Untrained, jpeg: bytes, batch: int, rounds: int, flip: b
     network, grid = TorchBackend(untrained.model(), spec, CPU, flip), spec.make_codec().grid
     width, height = spec.input_size
     boxes = np.array(_boxes(batch))
-    runs: dict[str, list[float]] = {}
 
-    def timed(stage: str, work: Callable[[], Any]) -> Any:
-        started = time.perf_counter()
-        answer = work()
-        runs.setdefault(stage, []).append(1e3 * (time.perf_counter() - started))
-        return answer
-
-    for number in range(rounds + 1):
-        if number == 1:
-            runs.clear()
+    def once(timed: Timed) -> None:
         image = timed("decode_ms", lambda: decode_image(jpeg, Path("benchmark.jpg")))
         matrices = crop_matrix(*box_to_region(boxes, width / height, spec.padding), 0.0, (width, height), grid)
-        crops = timed("crop_ms", lambda: np.stack([warp(image, m, (width, height)) for m in matrices]))  # noqa: B023
-        maps = timed("network_ms", lambda: network.maps(crops))  # noqa: B023
-        joints, _ = timed("maps_ms", lambda: network.decode(maps))  # noqa: B023
+        crops = timed("crop_ms", lambda: np.stack([warp(image, m, (width, height)) for m in matrices]))
+        maps = timed("network_ms", lambda: network.maps(crops))
+        joints, _ = timed("maps_ms", lambda: network.decode(maps))
         found = crop_to_image(torch.from_numpy(joints), torch.from_numpy(matrices)).numpy()
-        timed("draw_ms", lambda: _drawn(image, found, skeleton))  # noqa: B023
+        timed("draw_ms", lambda: _drawn(image, found, skeleton))
+
+    runs = time_stages(once, rounds)
     row = {stage: statistics.median(values) for stage, values in runs.items()}
     total = statistics.median(map(sum, zip(*runs.values(), strict=True)))
     rates = {"images_per_s": 1e3 / total, "persons_per_s": 1e3 * batch / total}

@@ -6,6 +6,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -13,6 +14,8 @@ from torch.profiler import ProfilerActivity, profile
 from psa_pose.distributed import progress_bar
 
 Work = Callable[[], object]
+# A stage's name and its work -> the work's answer.
+Timed = Callable[[str, Callable[[], Any]], Any]
 
 
 def alternate(works: Mapping[str, Work], rounds: int, device: torch.device, what: str = "") -> dict[str, list[float]]:
@@ -33,6 +36,24 @@ def alternate(works: Mapping[str, Work], rounds: int, device: torch.device, what
             if number >= 0:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
+
+
+def time_stages(once: Callable[[Timed], object], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each stage in each round of a work whose stages hand on what they made.
+
+    once: the whole work, which gives each of its stages to what it is called with. A first round is not counted.
+    """
+    seconds: dict[str, list[float]] = {}
+
+    def timed(stage: str, work: Callable[[], Any]) -> Any:
+        started = time.perf_counter()
+        answer = work()
+        seconds.setdefault(stage, []).append(time.perf_counter() - started)
+        return answer
+
+    for _ in range(rounds + 1):
+        once(timed)
+    return {stage: [1e3 * value for value in values[1:]] for stage, values in seconds.items()}
 
 
 def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from yacs.config import CfgNode
 
 from psa_pose.benchmark.infer import sample_picture
-from psa_pose.benchmark.measure import alternate, ratio
+from psa_pose.benchmark.measure import Timed, alternate, ratio, time_stages
 from psa_pose.checkpoints import checkpoint_content, save_checkpoint
 from psa_pose.data.augment import sample_generator
 from psa_pose.errors import ConfigError, closest
@@ -64,17 +63,15 @@ def _measure(
     name: str, dataset: SegmentationDataset, make: Callable[..., Any], rounds: int, cropped: bool
 ) -> dict[str, Any]:
     keys = [(0, row) for row in range(min(len(dataset), PICTURES))]
-    files = [[f[row] for f in (dataset.pictures.images, dataset.pictures.labels) if f] for _, row in keys]
-    data = [[np.frombuffer(path.read_bytes(), np.uint8) for path in paths] for paths in files]
-    flags = (cv2.IMREAD_COLOR, cv2.IMREAD_GRAYSCALE)
+    kinds = ((dataset.pictures.images, cv2.IMREAD_COLOR), (dataset.pictures.labels, cv2.IMREAD_GRAYSCALE))
+    data = [(np.fromfile(paths[row], np.uint8), flag) for _, row in keys for paths, flag in kinds if paths]
     decoded = [dataset.read(row) for _, row in keys]
     views = [_view(dataset, key, label.shape) for key, (_, label) in zip(keys, decoded, strict=True)]
     batches = [keys[i : i + BATCH] for i in range(0, len(keys), BATCH)]
 
     def decode() -> None:
-        for some in data:
-            for one, flag in zip(some, flags, strict=False):
-                cv2.imdecode(one, flag)
+        for content, flag in data:
+            cv2.imdecode(content, flag)
 
     def resize() -> None:
         for maps, view in zip(decoded, views, strict=True):
@@ -155,18 +152,11 @@ def _labeller(cfg: CfgNode, way: str, flip: bool) -> Labeller:
 
 
 def _stages(cfg: CfgNode, label: Labeller, jpeg: bytes, rounds: int) -> dict[str, float]:
-    classes, runs = SegmentationSpec.of_config(cfg).classes, dict[str, list[float]]()
+    classes = SegmentationSpec.of_config(cfg).classes
 
-    def timed(stage: str, work: Callable[[], Any]) -> Any:
-        started = time.perf_counter()
-        answer = work()
-        runs.setdefault(stage, []).append(1e3 * (time.perf_counter() - started))
-        return answer
-
-    for number in range(rounds + 1):
-        if number == 1:
-            runs.clear()
+    def once(timed: Timed) -> None:
         image = timed("decode_ms", lambda: decode_image(jpeg, Path("benchmark.jpg")))
-        labels = timed("network_ms", lambda: label(torch.from_numpy(image)[None])[0].numpy())  # noqa: B023
-        timed("blend_ms", lambda: blended(image, labels, classes))  # noqa: B023
-    return {stage: statistics.median(values) for stage, values in runs.items()}
+        labels = timed("network_ms", lambda: label(torch.from_numpy(image)[None])[0].numpy())
+        timed("blend_ms", lambda: blended(image, labels, classes))
+
+    return {stage: statistics.median(values) for stage, values in time_stages(once, rounds).items()}

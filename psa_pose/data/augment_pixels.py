@@ -53,7 +53,7 @@ def augment_pixels(
     if options.color:
         brightness, contrast, saturation = (1 + options.color * (2 * factor - 1) for factor in factors)
         grey = GREY if channel_order == "rgb" else GREY[::-1]
-        mean = sum(w * m for w, m in zip(grey, cv2.mean(crop), strict=False))
+        mean = sum(w * m for w, m in zip(grey, cv2.mean(crop)[:3], strict=True))
         cv2.transform(crop, color_matrix(mean, grey, brightness, contrast, saturation), dst=crop)
     if blur < options.blur_prob:
         # An odd side, 3 or more: an even one would move the picture by half a pixel.

@@ -123,7 +123,7 @@ def test_the_plain_loops_do_the_same_work():
 
 def test_data_benchmark(people, tmp_path, monkeypatch):
     out, config = tmp_path / "d.json", ROOT / "configs/synthetic/quickstart.yaml"
-    run_benchmark(monkeypatch, "data", "--cfg", config, "--rounds", 1, "--json", out, "DATASET.ROOT", people)
+    run_benchmark(monkeypatch, "data", "--cfg", config, "--rounds", 5, "--json", out, "DATASET.ROOT", people)
     rows = json.loads(out.read_text())
     assert [row["set"] for row in rows] == [
         "train",
@@ -131,7 +131,7 @@ def test_data_benchmark(people, tmp_path, monkeypatch):
         "test, ground_truth boxes",
         "test, detector boxes",
     ]
-    assert all(row["ratio"] > 0.1 and row["times_as_fast"] > 0 for row in rows)
+    assert all(row["ratio"] > 0.5 and row["times_as_fast"] > 0 for row in rows)
 
 
 def test_inference_benchmark_compares_with_plain_pytorch(tmp_path, monkeypatch):
