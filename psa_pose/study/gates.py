@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from psa_pose.attention import PolarizedAttention
 from psa_pose.geometry import transform_points
+from psa_pose.metrics.pck.torso import mean_of_known
 from psa_pose.models.gates import collect_gates
 from psa_pose.skeleton import Skeleton
 from psa_pose.task import Task
@@ -97,8 +98,13 @@ def gates_on_the_body(task: Task, model: nn.Module, dataset: Any, skeleton: Skel
                 at_joints[name] += [_at(relative[row], known[row], crop) for row in to_canvas]
     if not joints or not laid:
         return None
-    maps = {name: _mean(np.stack(each)) for name, each in laid.items()}
-    return BodyGates(maps, _mean(np.stack(joints)), {n: _mean(np.stack(v)) for n, v in at_joints.items()}, len(joints))
+    maps = {name: mean_of_known(np.stack(each), 0) for name, each in laid.items()}
+    return BodyGates(
+        maps,
+        mean_of_known(np.stack(joints), 0),
+        {n: mean_of_known(np.stack(v), 0) for n, v in at_joints.items()},
+        len(joints),
+    )
 
 
 def _torso_matrix(pose: np.ndarray, skeleton: Skeleton) -> np.ndarray | None:
@@ -128,10 +134,3 @@ def _at(gate: np.ndarray, pose: np.ndarray, crop: tuple[int, int]) -> np.ndarray
     x, y = cells[inside].astype(int).T
     values[inside] = gate[y, x]
     return values
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Over the first axis, of what is no NaN; NaN where all is."""
-    known = ~np.isnan(values)
-    number = known.sum(0)
-    return np.where(number > 0, np.where(known, values, 0).sum(0) / np.maximum(number, 1), np.nan)

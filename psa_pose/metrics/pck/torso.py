@@ -132,8 +132,8 @@ def pck_curves(errors: JointErrors) -> dict[str, list[float]]:
     """Group or "mean" -> PCK at THRESHOLDS; without the groups that nobody has."""
     weights = np.ones((errors.images, 1), np.float32)
     curves = np.stack([_means(_within(errors.torso, t), errors.image, weights)[:, 0] for t in THRESHOLDS])
-    named = {name: _mean(curves[:, _rows(errors, group)], 1) for name, group in GROUPS.items()}
-    return {k: v.tolist() for k, v in (named | {"mean": _mean(curves, 1)}).items() if not np.isnan(v).any()}
+    named = {name: mean_of_known(curves[:, _rows(errors, group)], 1) for name, group in GROUPS.items()}
+    return {k: v.tolist() for k, v in (named | {"mean": mean_of_known(curves, 1)}).items() if not np.isnan(v).any()}
 
 
 def counted_joints(errors: JointErrors) -> dict[str, int]:
@@ -151,8 +151,8 @@ def _statistics(errors: JointErrors, weights: np.ndarray) -> dict[str, np.ndarra
     area = _means(np.maximum(1 - errors.torso / longest, 0), errors.image, weights)
     head = _means(_within(errors.head, HEAD_THRESHOLD), errors.image, weights)
     # In percent, as the published table: 78.05 and 69.95 are then rounded as there.
-    stats = {name: _mean(100 * at[_rows(errors, group)], 0) / 100 for name, group in GROUPS.items()}
-    stats |= {PCK: _mean(at, 0), AUC: _mean(area, 0), PCKH: _mean(head, 0)}
+    stats = {name: mean_of_known(100 * at[_rows(errors, group)], 0) / 100 for name, group in GROUPS.items()}
+    stats |= {PCK: mean_of_known(at, 0), AUC: mean_of_known(area, 0), PCKH: mean_of_known(head, 0)}
     return stats | dict(zip(errors.names, at, strict=True))
 
 
@@ -174,7 +174,7 @@ def _rows(errors: JointErrors, group: tuple[str, ...]) -> list[int]:
     return [errors.names.index(name) for name in group if name in errors.names]
 
 
-def _mean(values: np.ndarray, axis: int) -> np.ndarray:
+def mean_of_known(values: np.ndarray, axis: int) -> np.ndarray:
     """The mean along an axis of what is no NaN; NaN where all is."""
     known = ~np.isnan(values)
     number = known.sum(axis)
