@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 from psa_pose import distributed
 from psa_pose.checkpoints import unwrapped_state_dict
 from psa_pose.config import dump_config
+from psa_pose.config.defaults import default_config
 from psa_pose.data.loader import ShuffledBatches
 from psa_pose.errors import CheckpointError
 
@@ -98,9 +99,12 @@ def trained_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def changed_keys(checkpoint: dict[str, Any], cfg: CfgNode) -> list[str]:
-    """Every key whose value is not the one that the checkpoint was written with, as "KEY: old -> new"."""
+    """Every key whose value is not the one that the checkpoint was written with, as "KEY: old -> new".
+
+    A key that was not there yet had the value that it has by default: what is new is off unless it is asked for.
+    """
     try:
-        old = _flat(yaml.safe_load(checkpoint["config"]))
+        old = _flat(yaml.safe_load(dump_config(default_config()))) | _flat(yaml.safe_load(checkpoint["config"]))
     except (yaml.YAMLError, AttributeError):
         return ["the checkpoint's config cannot be read"]
     new = _flat(yaml.safe_load(dump_config(cfg)))

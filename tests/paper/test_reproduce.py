@@ -204,7 +204,22 @@ def test_rows_are_run_kept_and_a_failing_one_stops_no_other(small_root, tmp_path
     assert text.splitlines()[-1].startswith(f"the table is in {out / 'table_2'}.md, .json and .html; next: ")
     assert (out / "tiny/result.json").stat().st_mtime_ns == before
 
-    for key, kept, value in (("TRAIN.OPTIMIZER.LR", "0.001", "0.5"), ("SEED", "0", "7")):
+    # A run of before a key was there had the value that it has by default.
+    for name in ("reproduce.json", "result.json"):
+        content = json.loads((out / "tiny" / name).read_text())
+        lines = content["config"].splitlines(keepends=True)
+        assert any(line.startswith("  BLUR_PROB:") for line in lines)
+        content["config"] = "".join(line for line in lines if not line.startswith("  BLUR_PROB:"))
+        (out / "tiny" / name).write_text(json.dumps(content))
+    said[0].clear()
+    reproduce_table(plan, Options("2", ["Good"], smoke=True), said[1])
+    assert "complete, kept" in "".join(said[0])
+
+    for key, kept, value in (
+        ("TRAIN.OPTIMIZER.LR", "0.001", "0.5"),
+        ("SEED", "0", "7"),
+        ("AUGMENT.BLUR_PROB", "0.0", "0.1"),
+    ):
         other = Plan(small_root, out, overrides=(key, value))
         with pytest.raises(PsaPoseError, match="1 of 1 rows failed"):
             reproduce_table(other, Options("2", ["Good"], smoke=True), said[1])
