@@ -118,7 +118,7 @@ class Task(Protocol):
         """What the loss is a mean over, counted in these targets.
 
         An int where it is equal on every process (persons); a scalar on the device where it depends on the labels
-        (labelled pixels), which is then averaged over processes.
+        (labelled pixels), which is then summed over processes.
         """
 
     def loss(self, outputs: Outputs, targets: tuple[Tensor, ...], size: float | Tensor) -> Tensor:

@@ -100,10 +100,11 @@ def forward_and_backward(
     task: Task, state: TrainState, images: Tensor, targets: tuple[Tensor, ...], precision: str, parts: int
 ) -> Tensor:
     """The batch's loss, on the device. Its gradient, with DDP the mean over processes, is added to the parameters."""
-    size = task.loss_size(targets)
+    size, processes = task.loss_size(targets), 1
     if isinstance(size, Tensor):
-        # DDP takes the mean over processes of what is a sum over them: so the size is their mean, too.
-        size = distributed.all_reduce_mean(size)
+        # The loss is a sum over processes, of which DDP takes the mean.
+        processes = distributed.world_size()
+        size = distributed.all_reduce_mean(size) * processes
     total = torch.zeros((), device=images.device)
     pieces = list(zip(*(tensor.chunk(parts) for tensor in (images, *targets)), strict=True))
     for number, (part, *part_targets) in enumerate(pieces, start=1):
@@ -111,7 +112,7 @@ def forward_and_backward(
         with _no_exchange(state.network) if number < len(pieces) else nullcontext():
             with autocast(precision, images.device), _counted(state):
                 outputs = state.network(part)
-            loss = task.loss(outputs, tuple(part_targets), size)
+            loss = task.loss(outputs, tuple(part_targets), size) * processes
             state.scaler.scale(loss).backward()
         total += loss.detach()
     return total
