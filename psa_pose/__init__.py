@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from psa_pose.inference.estimator import PoseEstimator
-    from psa_pose.segmentation.segmenter import Segmenter
+    from psa_pose.segmentation.inference.segmenter import Segmenter
 
 __version__ = "0.2.0"
 __all__ = ["PoseEstimator", "Segmenter", "__version__"]
@@ -19,7 +19,7 @@ def __getattr__(name: str) -> Any:
 
         return PoseEstimator
     if name == "Segmenter":
-        from psa_pose.segmentation.segmenter import Segmenter
+        from psa_pose.segmentation.inference.segmenter import Segmenter
 
         return Segmenter
     raise AttributeError(f"module 'psa_pose' has no attribute {name!r}")

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).parents[1] / "psa_pose"
 
 # Rooms on one floor are neighbours and do not import each other.
@@ -42,28 +44,41 @@ NEIGHBOURS |= {("paper", "dataset_tools")}
 # One function builds the networks of both tasks; it says there why.
 NEIGHBOURS |= {("models", "segmentation")}
 
+# The floors inside the room of segmentation.
+SEGMENTATION_FLOORS = (
+    ("classes",),
+    ("cityscapes_classes",),
+    ("data", "networks", "metrics", "visualization"),
+    ("losses", "spec"),
+    ("inference",),
+    ("evaluation",),
+)
 
-def imported_rooms(file: Path) -> set[str]:
-    rooms = set()
+
+def imported_rooms(file: Path, package: str = "psa_pose") -> set[str]:
+    """The files and folders of a package that a file imports from; package: with dots."""
+    rooms, place, folder = set(), package.count(".") + 1, PACKAGE.parent / package.replace(".", "/")
     for node in ast.walk(ast.parse(file.read_text())):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
             names = [f"{node.module}.{a.name}" for a in node.names]
-        rooms |= {name.split(".")[1] for name in names if name.startswith("psa_pose.")}
-    return {room for room in rooms if (PACKAGE / room).is_dir() or (PACKAGE / f"{room}.py").is_file()}
+        rooms |= {name.split(".")[place] for name in names if name.startswith(f"{package}.")}
+    return {room for room in rooms if (folder / room).is_dir() or (folder / f"{room}.py").is_file()}
 
 
-def test_rooms_import_only_from_floors_below():
-    floor_of = {room: number for number, floor in enumerate(FLOORS) for room in floor}
-    files = [file for file in PACKAGE.rglob("*.py") if file != PACKAGE / "__init__.py"]
+@pytest.mark.parametrize("package", ["psa_pose", "psa_pose.segmentation"])
+def test_rooms_import_only_from_floors_below(package):
+    floors, folder = (FLOORS, PACKAGE) if package == "psa_pose" else (SEGMENTATION_FLOORS, PACKAGE / "segmentation")
+    floor_of = {room: number for number, floor in enumerate(floors) for room in floor}
+    files = [file for file in folder.rglob("*.py") if file != folder / "__init__.py"]
     assert files
     problems = []
     for file in files:
-        room = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        for other in imported_rooms(file) - {room}:
+        room = file.relative_to(folder).parts[0].removesuffix(".py")
+        for other in imported_rooms(file, package) - {room}:
             if floor_of[other] >= floor_of[room] and (room, other) not in NEIGHBOURS:
-                problems.append(f"{file.relative_to(PACKAGE)} imports {other}")
+                problems.append(f"{file.relative_to(folder)} imports {other}")
     assert not problems, "\n".join(problems)
 
 

@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def export_pictures(args: argparse.Namespace) -> None:
     """The checkpoint is a segmentation network's."""
     from psa_pose.export.files import FORMATS
-    from psa_pose.segmentation.export import export_segmentation
+    from psa_pose.segmentation.inference.export import export_segmentation
 
     given = {"--keypoints": args.keypoints, "--quantize": args.quantize != "none", "--cfg": args.cfg is not None}
     for option in (option for option, value in given.items() if value):

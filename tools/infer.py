@@ -97,8 +97,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def segment(args: argparse.Namespace, files: list[Path]) -> None:
     """The class of every pixel instead of people: the checkpoint is a segmentation network's."""
     from psa_pose.device import usable_device
-    from psa_pose.segmentation.infer import run_segment
-    from psa_pose.segmentation.segmenter import Segmenter
+    from psa_pose.segmentation.inference.infer import run_segment
+    from psa_pose.segmentation.inference.segmenter import Segmenter
     from psa_pose.threads import ThreadWaiting
 
     given = {"--camera": args.camera is not None, "--boxes": args.boxes, "--whole-picture": args.whole_picture}

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from psa_pose.tasks import build_task
 
     if args.submission and config.TASK == "segmentation":
-        from psa_pose.segmentation.submission import run_submission as submit_labels
+        from psa_pose.segmentation.evaluation.submission import run_submission as submit_labels
 
         submit_labels(build_task(config), args.checkpoint, args.submission)
     elif args.submission:

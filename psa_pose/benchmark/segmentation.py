@@ -22,14 +22,14 @@ from psa_pose.errors import ConfigError, closest
 from psa_pose.media.pictures import decode_image
 from psa_pose.models import build_model
 from psa_pose.models.fold import fold_batchnorm
-from psa_pose.segmentation.answer import Labeller, build_labeller
 from psa_pose.segmentation.data.augment import CropView, draw_view
 from psa_pose.segmentation.data.build import build_test_sets, build_train_set
 from psa_pose.segmentation.data.dataset import SegmentationDataset, make_segmentation_batch, make_whole_pictures
-from psa_pose.segmentation.export import export_segmentation
-from psa_pose.segmentation.pictures import blended
-from psa_pose.segmentation.segmenter import onnx_labeller
+from psa_pose.segmentation.inference.export import export_segmentation
+from psa_pose.segmentation.inference.labeller import Labeller, build_labeller
+from psa_pose.segmentation.inference.segmenter import onnx_labeller
 from psa_pose.segmentation.spec import SegmentationSpec
+from psa_pose.segmentation.visualization import blended
 
 CPU = torch.device("cpu")
 BATCH, PICTURES = 16, 64

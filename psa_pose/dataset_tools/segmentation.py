@@ -17,7 +17,7 @@ from psa_pose.segmentation.classes import IGNORE, ClassList
 from psa_pose.segmentation.data.build import build_classes, build_test_sets, build_train_set, find_pictures
 from psa_pose.segmentation.data.dataset import SegmentationDataset, make_segmentation_batch
 from psa_pose.segmentation.data.pictures import missing_files
-from psa_pose.segmentation.pictures import blended, fitted
+from psa_pose.segmentation.visualization import blended, fitted
 from psa_pose.visualization import html
 from psa_pose.visualization.draw import grid, write_picture
 

@@ -23,7 +23,7 @@ _Network = Callable[[CfgNode, AttentionFactory | None], nn.Module]
 
 def build_model(cfg: CfgNode) -> nn.Module:
     """The network that `cfg.MODEL` describes: images (B, 3, H, W) -> maps (B, output_channels(cfg), H / 4, W / 4); for
-    TASK segmentation -> logits (B, MODEL.NUM_CLASSES, H, W), see `psa_pose.segmentation.build`.
+    TASK segmentation -> logits (B, MODEL.NUM_CLASSES, H, W), see `psa_pose.segmentation.networks.build`.
 
     In training mode a network with intermediate supervision (hourglass, cpn) answers a tuple of such maps, coarse to
     final; `psa_pose.losses.supervised` takes either. Weights are initialised, not loaded. Raises ConfigError for a
@@ -31,7 +31,7 @@ def build_model(cfg: CfgNode) -> nn.Module:
     """
     if cfg.get("TASK") == "segmentation":
         # Its networks stand on this room's trunks, so its room is above this one: asked for, not imported at the top.
-        from psa_pose.segmentation.build import build_segmentation_model
+        from psa_pose.segmentation.networks.build import build_segmentation_model
 
         return build_segmentation_model(cfg)
     return build_network(cfg, NETWORKS, "a network")

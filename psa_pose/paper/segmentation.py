@@ -11,10 +11,10 @@ from yacs.config import CfgNode
 
 from psa_pose.paper.complexity import flops
 from psa_pose.run_log import Info, report_problems
-from psa_pose.segmentation.answer import PROTOCOL_WORDS
 from psa_pose.segmentation.data.build import find_pictures
 from psa_pose.segmentation.data.pictures import missing_files
 from psa_pose.segmentation.data.synthetic import generate
+from psa_pose.segmentation.inference.protocols import PROTOCOL_WORDS
 from psa_pose.segmentation.metrics.confusion import class_counts
 from psa_pose.segmentation.metrics.intervals import intervals
 from psa_pose.visualization.noted_table import NotedTable

@@ -12,9 +12,9 @@ from psa_pose.checkpoints.content import check_content, check_input, read_sectio
 from psa_pose.checkpoints.load import load_checkpoint, load_weights
 from psa_pose.config import parse_config
 from psa_pose.errors import CheckpointError
-from psa_pose.segmentation.build import build_segmentation_model
 from psa_pose.segmentation.classes import ClassList
 from psa_pose.segmentation.data.build import build_classes
+from psa_pose.segmentation.networks.build import build_segmentation_model
 
 
 @dataclass(frozen=True)

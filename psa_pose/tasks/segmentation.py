@@ -13,16 +13,16 @@ from yacs.config import CfgNode
 
 from psa_pose.errors import ConfigError
 from psa_pose.run_log import Info
-from psa_pose.segmentation.answer import Labeller, build_labeller, build_normalization
-from psa_pose.segmentation.build import build_segmentation_model
 from psa_pose.segmentation.data.build import SegmentationTestSet, build_test_sets, build_train_set
 from psa_pose.segmentation.data.dataset import SegmentationBatch, SegmentationDataset, make_segmentation_batch
-from psa_pose.segmentation.evaluate import Truth, evaluate
-from psa_pose.segmentation.pictures import PICTURED, PicturePanel, panel_sheet
-from psa_pose.segmentation.published import published_table
-from psa_pose.segmentation.recipe import build_loss, parameter_groups
-from psa_pose.segmentation.result import SegmentationResult, format_results
+from psa_pose.segmentation.evaluation.evaluate import Truth, evaluate
+from psa_pose.segmentation.evaluation.published import published_table
+from psa_pose.segmentation.evaluation.result import SegmentationResult, format_results
+from psa_pose.segmentation.inference.labeller import Labeller, build_labeller, build_normalization
+from psa_pose.segmentation.losses.build import build_loss
+from psa_pose.segmentation.networks.build import build_segmentation_model, parameter_groups
 from psa_pose.segmentation.spec import SegmentationSpec
+from psa_pose.segmentation.visualization import PICTURED, PicturePanel, panel_sheet
 from psa_pose.task import Outputs
 
 # A name of --oracle -> what the labels go through.
@@ -114,7 +114,7 @@ class SegmentationTask:
         return ORACLES[name]
 
     def write_report(self, path: Path, title: str, result: SegmentationResult, model: nn.Module | Truth) -> bool:
-        from psa_pose.segmentation.report import write_report
+        from psa_pose.segmentation.evaluation.report import write_report
 
         write_report(path, self.cfg, title, result, self._asked(model, result.protocol))
         return True

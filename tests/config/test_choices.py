@@ -16,8 +16,8 @@ from psa_pose.models.blocks import PLACES
 from psa_pose.models.build import NETWORKS
 from psa_pose.models.mobilenet import PLACES as MOBILENET_PLACES
 from psa_pose.models.resnet import DEPTHS
-from psa_pose.segmentation import build as segmentation
-from psa_pose.segmentation.protocols import JOINS
+from psa_pose.segmentation.inference.protocols import JOINS
+from psa_pose.segmentation.networks import build as segmentation
 from psa_pose.skeleton import SKELETONS
 from psa_pose.tracker import TRACKERS
 

@@ -14,9 +14,9 @@ from psa_pose.attention import RELEASED_KEYS, make_attention
 from psa_pose.checkpoints.layouts import convert, detect_layout
 from psa_pose.models.mobilenet import MobileNetV2
 from psa_pose.models.resnet import ResNet
-from psa_pose.segmentation.deeplab import DeepLabV3Plus
-from psa_pose.segmentation.hmsa import HMSA
-from psa_pose.segmentation.hrnet import HRNetOCR, HRNetV2
+from psa_pose.segmentation.networks.deeplab import DeepLabV3Plus
+from psa_pose.segmentation.networks.hmsa import HMSA
+from psa_pose.segmentation.networks.hrnet import HRNetOCR, HRNetV2
 
 GOLDEN = Path(__file__).parents[1] / "golden/segmentation"
 VOC_CLASSES, CITYSCAPES_CLASSES = 21, 19

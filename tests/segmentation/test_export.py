@@ -16,10 +16,10 @@ from psa_pose.errors import CheckpointError, DataError
 from psa_pose.evaluation.test import run_test
 from psa_pose.models import hrnet
 from psa_pose.predict import Normalization
-from psa_pose.segmentation import export
-from psa_pose.segmentation.answer import build_scores
 from psa_pose.segmentation.data.label_files import read_indices, write_label
-from psa_pose.segmentation.export import SegmentationExportSpec, export_segmentation
+from psa_pose.segmentation.inference import export
+from psa_pose.segmentation.inference.export import SegmentationExportSpec, export_segmentation
+from psa_pose.segmentation.inference.labeller import build_scores
 from psa_pose.segmentation.spec import load_segmentation
 from psa_pose.tasks import build_task
 from tests.export.small import settle

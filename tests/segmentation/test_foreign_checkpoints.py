@@ -14,9 +14,9 @@ from psa_pose.checkpoints.layouts import convert, detect_layout, load_source, re
 from psa_pose.errors import CheckpointError
 from psa_pose.models.mobilenet import MobileNetV2
 from psa_pose.models.resnet import ResNet
-from psa_pose.segmentation.deeplab import DeepLabV3Plus
-from psa_pose.segmentation.hmsa import HMSA
-from psa_pose.segmentation.hrnet import HRNetOCR, HRNetV2
+from psa_pose.segmentation.networks.deeplab import DeepLabV3Plus
+from psa_pose.segmentation.networks.hmsa import HMSA
+from psa_pose.segmentation.networks.hrnet import HRNetOCR, HRNetV2
 from tests.segmentation.published import our_names
 
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from psa_pose.errors import ConfigError
 from psa_pose.segmentation.cityscapes_classes import CLASS_WEIGHTS
-from psa_pose.segmentation.losses import CrossEntropy, Focal, Ohem, OutputsLoss
-from psa_pose.segmentation.rmi import BinaryCrossEntropy, RegionMutualInformation
+from psa_pose.segmentation.losses.build import OutputsLoss
+from psa_pose.segmentation.losses.pixelwise import CrossEntropy, Focal, Ohem
+from psa_pose.segmentation.losses.rmi import BinaryCrossEntropy, RegionMutualInformation
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden/segmentation/losses.npz")
 

@@ -9,7 +9,6 @@ from psa_pose.errors import DataError
 from psa_pose.segmentation.cityscapes_classes import AVERAGE_INSTANCE_SIZE, LABELS
 from psa_pose.segmentation.metrics.boundary import boundary_counts, boundary_mask
 from psa_pose.segmentation.metrics.cityscapes import image_counts, scores
-from psa_pose.segmentation.metrics.collect import image_set_counts, join_counts
 from psa_pose.segmentation.metrics.confusion import STATS, class_counts, class_iou, confusion_matrices, summary
 from psa_pose.segmentation.metrics.intervals import bootstrap, compare, intervals
 
@@ -195,29 +194,6 @@ def test_boundary_counts_equal_erosion_of_each_class(case):
     np.testing.assert_array_equal(counts[0], (truth & guess).sum((1, 2)))
     np.testing.assert_array_equal(counts[1], truth.sum((1, 2)))
     np.testing.assert_array_equal(counts[2], guess.sum((1, 2)))
-
-
-def test_a_sets_counts_are_the_same_for_any_division_of_its_images():
-    rng = np.random.default_rng(5)
-    labels, predictions = random_maps(rng, (7, 12, 9), 4, 0.2)
-    every = [
-        image_set_counts(row, torch.from_numpy(labels[row]), torch.from_numpy(predictions[row]), 4) for row in range(7)
-    ]
-    whole = join_counts(every, 7)
-    np.testing.assert_array_equal(whole.confusion, matrices(labels, predictions, 4).sum(0))
-    np.testing.assert_array_equal(whole.counts.sum(0), class_counts(whole.confusion))
-    np.testing.assert_array_equal(whole.boundary[3], boundary_counts(labels[3], predictions[3], 4))
-    for first in ([5, 1, 6], [2], [0, 1, 2, 3, 4, 5]):
-        others = [row for row in range(7) if row not in first]
-        shares = [join_counts([every[row] for row in share]) for share in (first, others)]
-        again = join_counts(shares, 7)
-        for name in ("rows", "confusion", "counts", "boundary"):
-            np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))
-    for parts, images in ((every[:6], 7), ([*every, every[2]], None)):
-        with pytest.raises(DataError, match="exactly once"):
-            join_counts(parts, images)
-    with pytest.raises(DataError, match="no image"):
-        join_counts([])
 
 
 def random_counts(seed, images=30, classes=4):

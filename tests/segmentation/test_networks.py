@@ -16,10 +16,10 @@ from psa_pose.models.fold import fold_batchnorm
 from psa_pose.models.hrnet import HRNet
 from psa_pose.models.mobilenet import InvertedResidual, MobileNetV2
 from psa_pose.models.resnet import ResNet
-from psa_pose.segmentation.build import build_segmentation_model
-from psa_pose.segmentation.deeplab import DeepLabV3Plus
-from psa_pose.segmentation.hmsa import HMSA
-from psa_pose.segmentation.hrnet import HRNetOCR, HRNetV2
+from psa_pose.segmentation.networks.build import build_segmentation_model
+from psa_pose.segmentation.networks.deeplab import DeepLabV3Plus
+from psa_pose.segmentation.networks.hmsa import HMSA
+from psa_pose.segmentation.networks.hrnet import HRNetOCR, HRNetV2
 
 PSA = partial(make_attention, "psa_p")
 

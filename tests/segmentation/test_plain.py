@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 from torch import nn
 
 from psa_pose.models.resnet import DILATIONS
-from psa_pose.segmentation.answer import build_labeller, build_scores
-from psa_pose.segmentation.build import build_segmentation_model
 from psa_pose.segmentation.classes import voc_color
 from psa_pose.segmentation.data.augment import SegmentationAugmentation, draw_view, jitter_color
 from psa_pose.segmentation.data.build import build_train_set
 from psa_pose.segmentation.data.class_uniform import class_places, tile_places
-from psa_pose.segmentation.deeplab import RATES
-from psa_pose.segmentation.losses import CrossEntropy, Focal, Ohem
-from psa_pose.segmentation.protocols import multi_scale_scores, sliding_scores, window_starts
-from psa_pose.segmentation.recipe import build_loss, parameter_groups
-from psa_pose.segmentation.rmi import BinaryCrossEntropy, RegionMutualInformation
+from psa_pose.segmentation.inference.labeller import build_labeller, build_scores
+from psa_pose.segmentation.inference.protocols import multi_scale_scores, sliding_scores, window_starts
+from psa_pose.segmentation.losses.build import build_loss
+from psa_pose.segmentation.losses.pixelwise import CrossEntropy, Focal, Ohem
+from psa_pose.segmentation.losses.rmi import BinaryCrossEntropy, RegionMutualInformation
+from psa_pose.segmentation.networks.build import build_segmentation_model, parameter_groups
+from psa_pose.segmentation.networks.deeplab import RATES
 
 few = settings(max_examples=80, deadline=None)
 shares = st.floats(0, 1, exclude_max=True)

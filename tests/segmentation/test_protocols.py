@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from psa_pose.errors import ConfigError
-from psa_pose.segmentation.protocols import (
+from psa_pose.segmentation.inference.protocols import (
     crop_for_validation,
     flipped,
     multi_scale_scores,

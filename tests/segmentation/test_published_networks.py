@@ -9,9 +9,10 @@ import torch
 from psa_pose.models.complexity import GI, count
 from psa_pose.models.mobilenet import MobileNetV2
 from psa_pose.segmentation.cityscapes_classes import CLASS_WEIGHTS
-from psa_pose.segmentation.deeplab import DeepLabV3Plus
-from psa_pose.segmentation.losses import CrossEntropy, OutputsLoss
-from psa_pose.segmentation.rmi import BinaryCrossEntropy, RegionMutualInformation
+from psa_pose.segmentation.losses.build import OutputsLoss
+from psa_pose.segmentation.losses.pixelwise import CrossEntropy
+from psa_pose.segmentation.losses.rmi import BinaryCrossEntropy, RegionMutualInformation
+from psa_pose.segmentation.networks.deeplab import DeepLabV3Plus
 from tests.segmentation.published import (
     CITYSCAPES_CLASSES,
     GOLDEN,

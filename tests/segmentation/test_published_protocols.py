@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from psa_pose.segmentation.protocols import flipped, multi_scale_scores
+from psa_pose.segmentation.inference.protocols import flipped, multi_scale_scores
 from tests.segmentation.published import build, image, load
 
 MODEL = "seg_hrnet_ocr_w48"

@@ -14,7 +14,7 @@ from psa_pose.segmentation.cityscapes_classes import EVALUATED
 from psa_pose.segmentation.classes import VOC
 from psa_pose.segmentation.data.build import find_pictures
 from psa_pose.segmentation.data.label_files import write_label
-from psa_pose.segmentation.submission import build_server, check_submission, run_submission
+from psa_pose.segmentation.evaluation.submission import build_server, check_submission, run_submission
 from psa_pose.tasks import build_task
 from tests.commands import run_here
 from tests.segmentation.layouts import blobs, make_voc, write_image, write_list

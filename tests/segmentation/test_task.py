@@ -14,9 +14,9 @@ from psa_pose.config import dump_config
 from psa_pose.errors import CheckpointError, ConfigError, DataError
 from psa_pose.evaluation.test import load_model, run_test
 from psa_pose.files import read_json
-from psa_pose.segmentation.answer import build_scores
 from psa_pose.segmentation.data.label_files import read_indices
 from psa_pose.segmentation.data.synthetic import label_folder
+from psa_pose.segmentation.inference.labeller import build_scores
 from psa_pose.segmentation.metrics.confusion import STATS
 from psa_pose.tasks import build_task
 from psa_pose.training import step as training_step

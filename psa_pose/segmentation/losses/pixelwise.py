@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from psa_pose.errors import ConfigError
 from psa_pose.segmentation.classes import IGNORE
 
 
@@ -112,37 +111,6 @@ class Ohem:
         # With fewer labelled pixels than are to be kept, the largest probability among them.
         largest = probability.masked_fill(~labelled, 0).max()
         return labelled & (probability < torch.minimum(least, largest).clamp(min=self.threshold))
-
-
-@dataclass(frozen=True)
-class OutputsLoss:
-    """The weighted sum of one loss for each map that a network answers, auxiliary ones first, the final one last.
-
-    HRNet-OCR: weights 0.4 and 1; HMSA: 0.4 for OCR's auxiliary map, 0.05 for each scale's, and 1.
-    """
-
-    losses: Sequence[SegmentationLoss]
-    weights: Sequence[float]
-
-    def __post_init__(self) -> None:
-        if len(self.losses) != len(self.weights):
-            raise ConfigError(
-                f"{len(self.losses)} losses have {len(self.weights)} weights; give one weight for each map"
-            )
-
-    def size(self, labels: Tensor) -> Tensor:
-        """(n,) float64: the sizes of the losses, one after the other."""
-        return torch.cat([loss.size(labels) for loss in self.losses])
-
-    def __call__(self, outputs: Tensor | tuple[Tensor, ...], labels: Tensor, size: Tensor) -> Tensor:
-        maps = (outputs,) if isinstance(outputs, Tensor) else outputs
-        if len(maps) != len(self.losses):
-            raise ConfigError(
-                f"the network answers {len(maps)} maps but the loss has {len(self.losses)} weights; give one for each"
-            )
-        sizes = size.split([len(loss.size(labels[:0])) for loss in self.losses])
-        parts = zip(self.weights, self.losses, maps, sizes, strict=True)
-        return torch.stack([weight * loss(logits, labels, own) for weight, loss, logits, own in parts]).sum()
 
 
 def at_label_size(logits: Tensor, labels: Tensor, align_corners: bool) -> Tensor:

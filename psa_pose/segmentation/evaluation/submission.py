@@ -23,13 +23,13 @@ from psa_pose.evaluation.submission import check_algorithm
 from psa_pose.evaluation.test import load_model
 from psa_pose.files import atomic_write
 from psa_pose.run_log import RunLog
-from psa_pose.segmentation.answer import Labeller, build_labeller
 from psa_pose.segmentation.cityscapes_classes import CITYSCAPES, label_ids
 from psa_pose.segmentation.classes import VOC, ClassList
 from psa_pose.segmentation.data.build import SegmentationTestSet, build_test_sets, find_pictures
 from psa_pose.segmentation.data.label_files import read_indices, write_label
 from psa_pose.segmentation.data.pictures import Pictures
-from psa_pose.segmentation.evaluate import batches, by_size
+from psa_pose.segmentation.evaluation.evaluate import batches, by_size
+from psa_pose.segmentation.inference.labeller import Labeller, build_labeller
 
 
 @dataclass(frozen=True)

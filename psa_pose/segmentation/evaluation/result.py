@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from psa_pose.files import write_bytes, write_json
-from psa_pose.segmentation.answer import PROTOCOL_WORDS
 from psa_pose.segmentation.classes import ClassList
+from psa_pose.segmentation.inference.protocols import PROTOCOL_WORDS
 from psa_pose.segmentation.metrics.confusion import STATS, class_counts, class_iou, summary
-from psa_pose.segmentation.pictures import PicturePanel, panel_sheet
+from psa_pose.segmentation.visualization import PicturePanel, panel_sheet
 from psa_pose.tables import format_columns
 from psa_pose.visualization.draw import write_picture
 

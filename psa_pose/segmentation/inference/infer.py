@@ -14,7 +14,7 @@ from psa_pose.media.files import free_name, is_video
 from psa_pose.media.pictures import read_image
 from psa_pose.media.video import open_video, read_frames, video_writer, write_frame
 from psa_pose.segmentation.data.label_files import write_label
-from psa_pose.segmentation.segmenter import Segmenter
+from psa_pose.segmentation.inference.segmenter import Segmenter
 from psa_pose.visualization.draw import write_picture
 
 

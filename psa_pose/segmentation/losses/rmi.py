@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from psa_pose.segmentation.classes import IGNORE
-from psa_pose.segmentation.losses import at_label_size, labelled_pixels
+from psa_pose.segmentation.losses.pixelwise import at_label_size, labelled_pixels
 
 RADIUS = 3
 POOLING = 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from psa_pose.errors import ConfigError
-from psa_pose.segmentation.result import format_stats
+from psa_pose.segmentation.evaluation.result import format_stats
 
 # Model, protocol, mIoU in percent. Sources: the projects' own tables.
 PUBLISHED = {

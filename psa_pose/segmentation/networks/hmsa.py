@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from psa_pose.errors import ConfigError
 from psa_pose.models.blocks import AttentionFactory, conv1x1, conv3x3, init_small, resize_bilinear
-from psa_pose.segmentation.hrnet import HRNetOCR
+from psa_pose.segmentation.networks.hrnet import HRNetOCR
 
 TRAINING_SCALE = 0.5
 

@@ -21,6 +21,15 @@ from psa_pose.errors import ConfigError, closest
 
 Network = Callable[[Tensor], Tensor]
 
+PROTOCOL_WORDS = {
+    "crop": "crop",
+    "full": "full",
+    "flip": "full + flip",
+    "ms_flip": "ms + flip",
+    "hmsa": "hmsa",
+}
+"""What a protocol is called in tables."""
+
 JOINS: dict[str, Callable[[Tensor], Tensor]] = {
     "probabilities": lambda logits: logits.softmax(1),
     "logits": lambda logits: logits,

@@ -14,11 +14,11 @@ from psa_pose.device import usable_device
 from psa_pose.errors import ConfigError, DataError
 from psa_pose.inference.backends import open_session
 from psa_pose.media.pictures import as_pixels
-from psa_pose.segmentation.answer import Labeller, build_labeller
 from psa_pose.segmentation.classes import ClassList
-from psa_pose.segmentation.export import INPUT, OUTPUT, SegmentationExportSpec
-from psa_pose.segmentation.pictures import blended
+from psa_pose.segmentation.inference.export import INPUT, OUTPUT, SegmentationExportSpec
+from psa_pose.segmentation.inference.labeller import Labeller, build_labeller
 from psa_pose.segmentation.spec import SegmentationSpec, load_segmentation
+from psa_pose.segmentation.visualization import blended
 
 
 class Segmenter:

@@ -1,8 +1,9 @@
-"""From a config to a segmentation network. Touches neither disk nor network."""
+"""From a config to a segmentation network, and to the groups of its parameters. Touches neither disk nor network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 from yacs.config import CfgNode
@@ -12,9 +13,9 @@ from psa_pose.models.blocks import AttentionFactory
 from psa_pose.models.build import build_network
 from psa_pose.models.mobilenet import MobileNetV2
 from psa_pose.models.resnet import ResNet
-from psa_pose.segmentation.deeplab import DeepLabV3Plus
-from psa_pose.segmentation.hmsa import HMSA
-from psa_pose.segmentation.hrnet import HRNetOCR, HRNetV2
+from psa_pose.segmentation.networks.deeplab import DeepLabV3Plus
+from psa_pose.segmentation.networks.hmsa import HMSA
+from psa_pose.segmentation.networks.hrnet import HRNetOCR, HRNetV2
 
 
 def build_segmentation_model(cfg: CfgNode) -> nn.Module:
@@ -25,6 +26,25 @@ def build_segmentation_model(cfg: CfgNode) -> nn.Module:
     width or attention that does not exist, and for an attention that would be placed in no block at all.
     """
     return build_network(cfg, NETWORKS, "a segmentation network")
+
+
+def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
+    """The parameters that are trained, the trunk's apart; groups without a parameter are left out.
+
+    Those with two or more dimensions decay; with DECAY_ALL biases and norms too.
+    """
+    options, backbone = cfg.TRAIN.OPTIMIZER, getattr(model, "backbone", None)
+    trunk = {id(p) for p in backbone.parameters()} if isinstance(backbone, nn.Module) else set[int]()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = []
+    for in_trunk, scale in ((True, options.BACKBONE_LR), (False, 1.0)):
+        for decays in (True, False):
+            chosen = [
+                p for p in parameters if (id(p) in trunk) == in_trunk and (p.ndim >= 2 or options.DECAY_ALL) == decays
+            ]
+            decay = options.WEIGHT_DECAY if decays else 0.0
+            groups.append({"params": chosen, "weight_decay": decay, "lr_scale": scale})
+    return [group for group in groups if group["params"]]
 
 
 def _deeplabv3plus(cfg: CfgNode, attention: AttentionFactory | None) -> nn.Module:

@@ -21,8 +21,8 @@ from psa_pose.files import write_bytes
 from psa_pose.models.fold import fold_batchnorm
 from psa_pose.predict import Normalization
 from psa_pose.run_log import Info
-from psa_pose.segmentation.answer import build_scores
-from psa_pose.segmentation.hmsa import HMSA
+from psa_pose.segmentation.inference.labeller import build_scores
+from psa_pose.segmentation.networks.hmsa import HMSA
 from psa_pose.segmentation.spec import SegmentationSpec, load_segmentation
 
 INPUT, OUTPUT = "pictures", "scores"

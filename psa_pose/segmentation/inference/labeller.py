@@ -12,21 +12,12 @@ from yacs.config import CfgNode
 from psa_pose.device import autocast
 from psa_pose.errors import ConfigError, closest
 from psa_pose.predict import Normalization
-from psa_pose.segmentation.build import align_corners
-from psa_pose.segmentation.hmsa import HMSA
-from psa_pose.segmentation.protocols import Network, flipped, multi_scale_scores, padded
+from psa_pose.segmentation.inference.protocols import PROTOCOL_WORDS, Network, flipped, multi_scale_scores, padded
+from psa_pose.segmentation.networks.build import align_corners
+from psa_pose.segmentation.networks.hmsa import HMSA
 
 Labeller = Callable[[Tensor], Tensor]
 """Pictures (B, H, W, 3) uint8, in the network's channel order, on any device -> labels (B, H, W) uint8 on its own."""
-
-PROTOCOL_WORDS = {
-    "crop": "crop",
-    "full": "full",
-    "flip": "full + flip",
-    "ms_flip": "ms + flip",
-    "hmsa": "hmsa",
-}
-"""What a protocol is called in tables."""
 
 
 def build_normalization(cfg: CfgNode, device: torch.device) -> Normalization:

@@ -12,14 +12,15 @@ from yacs.config import CfgNode
 
 from psa_pose.files import write_text
 from psa_pose.metrics.significance import Estimate
-from psa_pose.segmentation.answer import PROTOCOL_WORDS, Labeller
 from psa_pose.segmentation.data.build import SegmentationTestSet, build_test_sets
 from psa_pose.segmentation.data.dataset import make_whole_pictures
-from psa_pose.segmentation.evaluate import Truth, predict, shown
+from psa_pose.segmentation.evaluation.evaluate import Truth, predict, shown
+from psa_pose.segmentation.evaluation.result import COLUMNS, SegmentationResult
+from psa_pose.segmentation.inference.labeller import Labeller
+from psa_pose.segmentation.inference.protocols import PROTOCOL_WORDS
 from psa_pose.segmentation.metrics.confusion import class_iou, summary
 from psa_pose.segmentation.metrics.intervals import intervals
-from psa_pose.segmentation.pictures import PicturePanel, fitted, panel_pictures
-from psa_pose.segmentation.result import COLUMNS, SegmentationResult
+from psa_pose.segmentation.visualization import PicturePanel, fitted, panel_pictures
 from psa_pose.visualization import html, svg
 
 WORST, CONFUSED = 12, 15

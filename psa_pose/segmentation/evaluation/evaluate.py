@@ -16,19 +16,19 @@ from psa_pose.data.loader import OrderedBatches, make_loader
 from psa_pose.distributed import progress_bar
 from psa_pose.errors import DataError
 from psa_pose.run_log import Info, report_problems
-from psa_pose.segmentation.answer import Labeller
 from psa_pose.segmentation.cityscapes_classes import label_ids
 from psa_pose.segmentation.classes import IGNORE, ClassList
 from psa_pose.segmentation.data.build import SegmentationTestSet
 from psa_pose.segmentation.data.cityscapes import instance_path
 from psa_pose.segmentation.data.dataset import SegmentationDataset, WholePicture, make_whole_pictures
 from psa_pose.segmentation.data.label_files import encode_label, read_indices
+from psa_pose.segmentation.evaluation.result import SegmentationResult
+from psa_pose.segmentation.inference.labeller import Labeller
+from psa_pose.segmentation.inference.protocols import crop_for_validation
 from psa_pose.segmentation.metrics.boundary import boundary_counts
 from psa_pose.segmentation.metrics.cityscapes import CityscapesCounts, image_counts, scores
 from psa_pose.segmentation.metrics.confusion import confusion_matrices
-from psa_pose.segmentation.pictures import PICTURED, PicturePanel
-from psa_pose.segmentation.protocols import crop_for_validation
-from psa_pose.segmentation.result import SegmentationResult
+from psa_pose.segmentation.visualization import PICTURED, PicturePanel
 
 
 @dataclass(frozen=True)

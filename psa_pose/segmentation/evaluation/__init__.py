@@ -1,0 +1,1 @@
+"""A test set, predicted and scored on all processes: results, pages, submissions to test servers."""

@@ -1,0 +1,1 @@
+"""A network asked about pictures: the protocols, `Segmenter`, files for other programs."""
