@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
 
 import torch
 from yacs.config import CfgNode
 
 from psa_pose.errors import ConfigError
+
+T = TypeVar("T")
 
 
 def choose_device(name: str) -> torch.device:
@@ -42,6 +46,31 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:
     """The context in which a network computes in "bf16" or "fp16"; for "fp32" nothing."""
     return torch.autocast(device.type, DTYPES[precision]) if precision in DTYPES else nullcontext()
+
+
+def prefetch(batches: Iterable[Any], prepare: Callable[[Any], T], device: torch.device) -> Iterator[T]:
+    """`prepare` of each batch. On a GPU the next one is prepared on a stream beside the work on this one.
+
+    prepare: answers a tuple; its tensors on the device are handed over to the current stream.
+    """
+    if device.type != "cuda":
+        yield from map(prepare, batches)
+        return
+    aside = torch.cuda.Stream(device)
+    ready: list[T] = []
+    for batch in batches:
+        with torch.cuda.stream(aside):
+            prepared: Any = prepare(batch)
+            done = aside.record_event()
+        # The work on the batch before is queued by whoever takes it; what is queued after that waits for this one.
+        yield from ready
+        current = torch.cuda.current_stream(device)
+        current.wait_event(done)
+        for part in prepared:
+            if isinstance(part, torch.Tensor) and part.is_cuda:
+                part.record_stream(current)
+        ready = [prepared]
+    yield from ready
 
 
 def check_dtype(dtype: torch.dtype, device: torch.device) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 import torch
 from torch import Tensor
@@ -38,6 +38,7 @@ class Codec(ABC):
         self.heatmap_size = (int(heatmap_size[0]), int(heatmap_size[1]))
         stride_x, stride_y = span(self.input_size, self.grid) / span(self.heatmap_size, self.grid)
         self.stride = (float(stride_x), float(stride_y))
+        self._sent: dict[tuple[Hashable, torch.device], Tensor] = {}
 
     @abstractmethod
     def encode(self, joints: Tensor, visible: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -83,7 +84,7 @@ class Codec(ABC):
                     f"flip pair {(a, b)} is outside the {len(order)} joints of the maps; use another skeleton"
                 )
             order[a], order[b] = b, a
-        joints = joints[:, order]
+        joints = joints[:, self._on_device(tuple(order), torch.tensor(order), maps.device)]
         width = joints.shape[-1]
         shift = self.flip_shift if shift is None else shift
         whole = math.floor(shift)
@@ -93,6 +94,18 @@ class Codec(ABC):
             beside = joints[..., width - 1 - (source - 1).clamp(0, width - 1)]
             flipped = torch.lerp(flipped, beside, shift - whole)
         return self._mirror_values(flipped).flatten(1, 2)
+
+    def _on_device(self, name: Hashable, constant: Tensor, device: torch.device) -> Tensor:
+        """A constant of the codec, sent to each device once: a copy from the host waits for all that is queued there.
+
+        name: says which constant it is, and all that it depends on.
+        """
+        if device.type == "cpu":
+            return constant
+        key = (name, device)
+        if key not in self._sent:
+            self._sent[key] = constant.to(device)
+        return self._sent[key]
 
     def _mirror_values(self, maps: Tensor) -> Tensor:
         """What a mirror does to the values of (B, K, channels_per_joint, h, w) maps: nothing, to class maps."""

@@ -81,7 +81,9 @@ class UdpOffset(Codec):
     def _blurred(self, maps: Tensor) -> Tensor:
         """(N, h, w) maps, blurred along both axes, float32 even under autocast."""
         with torch.autocast(maps.device.type, enabled=False):
-            return self._blur_y.to(maps.device) @ (maps @ self._blur_x.to(maps.device).T)
+            blur_x = self._on_device("blur x", self._blur_x, maps.device)
+            blur_y = self._on_device("blur y", self._blur_y, maps.device)
+            return blur_y @ (maps @ blur_x.T)
 
     def _mirror_values(self, maps: Tensor) -> Tensor:
         sign = torch.ones(3, 1, 1, device=maps.device, dtype=maps.dtype)

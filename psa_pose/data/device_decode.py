@@ -202,7 +202,11 @@ def sampling_grids(
     back = invert(matrices) * (2 / extents[..., None])
     back[..., 2] += 1 / extents - 1
     # In float32 and without a matrix product, which may be in TF32: right to 1/1000 of a pixel in any photograph.
-    a, b, c = torch.from_numpy(back).float().to(device)[:, None, None].unbind(-1)
+    numbers = torch.from_numpy(back).float()
+    if device.type == "cuda":
+        # From such memory a copy does not wait for what is queued on the device.
+        numbers = numbers.pin_memory()
+    a, b, c = numbers.to(device, non_blocking=True)[:, None, None].unbind(-1)
     x = torch.arange(size[0], device=device)[None, None, :, None]
     y = torch.arange(size[1], device=device)[None, :, None, None]
     return a * x + b * y + c

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from yacs.config import CfgNode
 
 from psa_pose import distributed
+from psa_pose.data.batch import Batch
 from psa_pose.data.build import Info, TestSet
 from psa_pose.data.device_decode import batch_maker, decode_on_device
 from psa_pose.data.loader import OrderedBatches, make_loader
-from psa_pose.device import choose_device
+from psa_pose.device import choose_device, prefetch
 from psa_pose.distributed import progress_bar
 from psa_pose.evaluation.pck import add_pck
 from psa_pose.evaluation.pictures import PICTURED, picture_crops
@@ -109,23 +110,48 @@ def predict_persons(
     device = choose_device(cfg.DEVICE)
     make = batch_maker(cfg.LOADER.DEVICE_DECODE, device)
     loader = make_loader(dataset, batches, workers, torch.cuda.is_available(), make)
-    rows, joints, scores, problems = [], [], [], []
+    answers: list[BatchAnswer] = []
     crops: list[CropView] = []
-    for batch in progress_bar(loader, f"test, {test_set.protocol} boxes", leave=False):
+    bar = progress_bar(loader, f"test, {test_set.protocol} boxes", leave=False)
+    for batch in prefetch(bar, lambda batch: decode_on_device(batch, dataset, device), device):
         stop()
-        batch = decode_on_device(batch, dataset, device)
-        crop_joints, keypoint_scores, maps = predictor(batch)
-        usable = np.array([not problem for problem in batch.problems])
-        rows.append(batch.rows.numpy()[usable])
-        joints.append(crop_to_image(crop_joints.cpu(), batch.matrices).numpy()[usable])
-        scores.append(keypoint_scores.cpu().numpy().astype(float)[usable])
-        problems += [problem for problem in batch.problems if problem]
+        answer, maps = answer_batch(predictor, batch)
+        answers.append(answer)
         if distributed.is_main() and len(crops) < PICTURED:
-            crops += picture_crops(batch, maps, cfg.INPUT.CHANNEL_ORDER, crop_joints, keypoint_scores)
-    parts = distributed.all_gather((np.concatenate(rows or [np.zeros(0, int)]), joints, scores, problems))
+            crops += picture_crops(batch, maps, cfg.INPUT.CHANNEL_ORDER, answer.joints, answer.scores)
+    rows, joints, scores = zip(*map(image_answer, answers), strict=True) if answers else ((), (), ())
+    problems = [problem for answer in answers for problem in answer.problems if problem]
+    parts = distributed.all_gather((np.concatenate([np.zeros(0, int), *rows]), joints, scores, problems))
     report_problems(sorted({p for part in parts for p in part[3]}), cfg.DATASET.ON_ERROR, info)
     predictions = _together(test_set, skeleton, parts) if distributed.is_main() else None
     return predictions, crops[:PICTURED]
+
+
+class BatchAnswer(NamedTuple):
+    """What was predicted for a batch, left where it was computed: reading it would wait for the device.
+
+    joints (B, K, 2) crop pixels, scores (B, K): on the device. matrices (B, 2, 3), rows (B,), problems: as in `Batch`.
+    """
+
+    joints: torch.Tensor
+    scores: torch.Tensor
+    matrices: torch.Tensor
+    rows: torch.Tensor
+    problems: tuple[str, ...]
+
+
+def answer_batch(predictor: Predictor, batch: Batch) -> tuple[BatchAnswer, torch.Tensor]:
+    """A batch's answer, and its maps (B, C, h, w)."""
+    joints, scores, maps = predictor(batch)
+    # What a worker sent is copied: a file stays open as long as such a tensor lives.
+    return BatchAnswer(joints, scores, batch.matrices.clone(), batch.rows.clone(), batch.problems), maps
+
+
+def image_answer(answer: BatchAnswer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows (B,), joints (B, K, 2) in image pixels and scores (B, K), without the persons whose image has a problem."""
+    usable = np.array([not problem for problem in answer.problems])
+    joints = crop_to_image(answer.joints.cpu(), answer.matrices).numpy()
+    return answer.rows.numpy()[usable], joints[usable], answer.scores.cpu().numpy().astype(float)[usable]
 
 
 def _together(test_set: TestSet, skeleton: Skeleton, parts: list[tuple]) -> Predictions:

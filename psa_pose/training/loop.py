@@ -14,6 +14,7 @@ from psa_pose import distributed
 from psa_pose.checkpoints import checkpoint_content
 from psa_pose.checkpoints.safetensors_file import save_safetensors
 from psa_pose.config import dump_config
+from psa_pose.device import prefetch
 from psa_pose.distributed import progress_bar
 from psa_pose.errors import Interrupted, PsaPoseError
 from psa_pose.files import atomic_write
@@ -95,8 +96,8 @@ def _train_epoch(run: Run, progress: Progress, bar: tqdm) -> None:
     run.waiting.start()
     timer, samples, losses = DataTimer(), 0, list[float]()
     pending, problems, signal = list[StepRecord](), list[str](), 0
-    for step, batch in enumerate(timer.wrap(run.loader), start=start + progress.step):
-        batch = task.to_device(batch, run.dataset)
+    batches = prefetch(timer.wrap(run.loader), lambda batch: task.to_device(batch, run.dataset), task.device)
+    for step, batch in enumerate(batches, start=start + progress.step):
         # An unusable sample is blank and counts for nothing: it can wait until the processes meet.
         problems += [problem for problem in batch.problems if problem]
         lr = run.lr_at(step)

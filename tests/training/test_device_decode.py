@@ -5,13 +5,16 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from psa_pose.config import dump_config
+from psa_pose.device import prefetch
 from psa_pose.errors import DataError
 from tests.runs import run_test, run_train
 
@@ -82,3 +85,37 @@ def test_a_truncated_image_ends_the_run_or_is_skipped_as_on_the_cpu_path(tiny_co
         run_train(tiny_config(*words))
     folder = run_train(tiny_config(*words, "DATASET.ON_ERROR", "skip"), overwrite=True)
     assert f"{victim.name} is truncated" in (folder / "log.txt").read_text()
+
+
+class Stream:
+    """In the place of a GPU's queue, where there is none: notes when the current one waits for the other."""
+
+    def __init__(self, events):
+        self.events = events
+
+    def record_event(self):
+        return sum(event.startswith("prepare") for event in self.events)
+
+    def wait_event(self, event):
+        self.events.append(f"wait for {event}")
+
+
+def test_a_gpus_next_batch_is_prepared_before_this_one_is_handed_over(monkeypatch):
+    """The order of calls alone; no GPU takes part."""
+    events: list[str] = []
+    queue = Stream(events)
+    for name, answer in (("Stream", queue), ("stream", nullcontext()), ("current_stream", queue)):
+        monkeypatch.setattr(torch.cuda, name, lambda _, answer=answer: answer)
+
+    def prepare(batch):
+        events.append(f"prepare {batch}")
+        return (torch.tensor(batch),)
+
+    for (batch,) in prefetch([1, 2, 3], prepare, torch.device("cuda", 0)):
+        events.append(f"take {batch}")
+    # Batch 2 is ready or on its way while 1 is worked on, and nobody takes a batch that was not waited for.
+    assert events == [
+        *("prepare 1", "wait for 1", "prepare 2", "take 1"),
+        *("wait for 2", "prepare 3", "take 2", "wait for 3", "take 3"),
+    ]
+    assert list(prefetch([1, 2], prepare, torch.device("cpu"))) == [(1,), (2,)]
