@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
+from torch import nn
 from yacs.config import CfgNode
 
+from psa_pose import distributed
 from psa_pose.errors import ConfigError
 
 T = TypeVar("T")
@@ -73,6 +77,101 @@ def prefetch(batches: Iterable[Any], prepare: Callable[[Any], T], device: torch.
     yield from ready
 
 
+@dataclass(frozen=True)
+class Backends:
+    """Settings of the whole process that decide how a GPU computes.
+
+    tf32_matmul, tf32_conv: matrix products, and convolutions, of fp32 numbers are computed in TF32.
+    benchmark: cuDNN tries its algorithms on the first batch of each shape, and keeps the fastest.
+    """
+
+    tf32_matmul: bool
+    tf32_conv: bool
+    benchmark: bool
+
+    @classmethod
+    def of_process(cls) -> Backends:
+        """As they are, or would be if there were a GPU."""
+        cudnn, matmul = _cudnn_and_matmul()
+        if hasattr(matmul, "fp32_precision"):
+            return cls(matmul.fp32_precision == "tf32", cudnn.conv.fp32_precision == "tf32", cudnn.benchmark)
+        return cls(matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """With these settings; afterwards as before."""
+        before = self.of_process()
+        self._set()
+        try:
+            yield
+        finally:
+            before._set()
+
+    def _set(self) -> None:
+        cudnn, matmul = _cudnn_and_matmul()
+        # The older names first, which torch before 2.9 knows alone. The others leave them as they are, and who reads an
+        # older name that disagrees, as torch.compile does where it tunes, is answered with an error.
+        matmul.allow_tf32, cudnn.allow_tf32 = self.tf32_matmul, self.tf32_conv
+        if hasattr(matmul, "fp32_precision"):
+            matmul.fp32_precision = "tf32" if self.tf32_matmul else "ieee"
+            cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = "tf32" if self.tf32_conv else "ieee"
+        cudnn.benchmark = self.benchmark
+
+    def describe(self) -> str:
+        """For the log."""
+        words = (("TF32 in matrix products", self.tf32_matmul), ("in convolutions", self.tf32_conv))
+        said = [f"{what} {'on' if on else 'off'}" for what, on in (*words, ("cudnn.benchmark", self.benchmark))]
+        return ", ".join(said)
+
+
+def _cudnn_and_matmul() -> tuple[Any, Any]:
+    """torch's own settings, whose types do not know all of them."""
+    return torch.backends.cudnn, torch.backends.cuda.matmul
+
+
+def backends(cfg: CfgNode, device: torch.device, training: bool) -> AbstractContextManager:
+    """The context in which a GPU computes as the section GPU says; on a CPU nothing.
+
+    training: steps of training, whose batches have one shape; an evaluation may see pictures of many.
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    benchmark = training if cfg.GPU.CUDNN_BENCHMARK == "auto" else cfg.GPU.CUDNN_BENCHMARK
+    return Backends(cfg.GPU.TF32_MATMUL, cfg.GPU.TF32_CONV, benchmark).applied()
+
+
+def channels_last(cfg: CfgNode, device: torch.device) -> bool:
+    """Whether features are in channels-last order: MODEL.CHANNELS_LAST; "auto": if a GPU trains in bf16 or fp16."""
+    if cfg.MODEL.CHANNELS_LAST == "auto":
+        return device.type == "cuda" and cfg.TRAIN.PRECISION in DTYPES
+    return cfg.MODEL.CHANNELS_LAST
+
+
+def place(model: nn.Module, cfg: CfgNode, device: torch.device) -> nn.Module:
+    """The model on the device, in the memory format that `channels_last` says."""
+    model.to(device)
+    return model.to(memory_format=torch.channels_last) if channels_last(cfg, device) else model
+
+
+def describe_computing(cfg: CfgNode, device: torch.device, precision: str, compiled: bool = False) -> str:
+    """What computes, and how, for the log. Every process calls it: each names its own GPU."""
+    if device.type == "cuda":
+        names = Counter(distributed.all_gather(torch.cuda.get_device_name(device)))
+        what = ", ".join(f"{number} x {name}" for name, number in names.items())
+    else:
+        threads = torch.get_num_threads()
+        what = f"{threads} CPU thread{'s' * (threads > 1)}"
+    how = [precision, "channels-last" if channels_last(cfg, device) else "contiguous"] + ["compiled"] * compiled
+    how += [Backends.of_process().describe()] if device.type == "cuda" else []
+    return f"computing on {what}: {', '.join(how)}"
+
+
+def cores_of_process() -> int:
+    """Cores that this process may use, divided by the processes that torchrun started on this machine; 1 at least."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, allowed // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
 def check_dtype(dtype: torch.dtype, device: torch.device) -> None:
     """Raise ConfigError for a number type that networks are not evaluated in on this device."""
     allowed = (torch.float32, torch.bfloat16, *((torch.float16,) if device.type == "cuda" else ()))
@@ -88,7 +187,7 @@ def check_device(cfg: CfgNode, device: torch.device) -> None:
     if cfg.TRAIN.SYNC_BATCHNORM and device.type != "cuda":
         raise ConfigError(f"TRAIN.SYNC_BATCHNORM needs GPUs but the device is a {device.type}; write false")
     resnet = cfg.MODEL.NAME in ("simple_baseline", "cpn")
-    narrow = resnet and cfg.MODEL.CHANNELS_LAST and 0 < cfg.MODEL.WIDTH < 16
+    narrow = resnet and channels_last(cfg, device) and 0 < cfg.MODEL.WIDTH < 16
     if narrow and device.type == "cpu" and torch.get_num_threads() > 1:
         # Seen with torch 2.15: the backward pass of a 1x1 convolution of stride 2 with fewer than 16 channels.
         raise ConfigError(

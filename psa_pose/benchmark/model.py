@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 
 from psa_pose.benchmark.measure import Work, alternate, peak_memory, ratio
 from psa_pose.config import load_config
-from psa_pose.device import choose_device
+from psa_pose.device import channels_last, choose_device, place
 from psa_pose.models import build_model
 
 
@@ -53,10 +53,10 @@ def measure_rows(rows: Sequence[dict[str, Any]], overrides: Sequence[str], batch
 
 def _work(cfg: CfgNode, batch: int, device: torch.device, train: bool) -> Work:
     torch.manual_seed(0)
-    model = build_model(cfg).to(device).train(train)
+    model = place(build_model(cfg), cfg, device).train(train)
     width, height = cfg.INPUT.SIZE
     images = torch.randn(batch, 3, height, width, device=device)
-    if cfg.MODEL.CHANNELS_LAST:
+    if channels_last(cfg, device):
         images = images.contiguous(memory_format=torch.channels_last)
 
     def infer() -> None:

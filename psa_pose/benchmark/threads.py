@@ -20,6 +20,7 @@ from yacs.config import CfgNode
 from psa_pose.codecs import build_codec
 from psa_pose.command_line import keep_freed_memory
 from psa_pose.config import load_config
+from psa_pose.device import channels_last
 from psa_pose.distributed import progress_bar
 from psa_pose.models import build_model
 from psa_pose.threads import PREFIXES, ThreadWaiting
@@ -134,7 +135,7 @@ def _noise(cfg: CfgNode, batch: int) -> tuple[torch.Tensor, torch.Tensor, torch.
     torch.manual_seed(0)
     width, height = cfg.INPUT.SIZE
     crops = torch.randn(batch, 3, height, width)
-    if cfg.MODEL.CHANNELS_LAST:
+    if channels_last(cfg, crops.device):
         crops = crops.contiguous(memory_format=torch.channels_last)
     return crops, torch.rand(batch, 17, 2) * min(width, height), torch.ones(batch, 17)
 

@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 
 from psa_pose import distributed
 from psa_pose.benchmark.measure import Work, alternate, peak_memory, ratio
-from psa_pose.device import choose_device
+from psa_pose.device import backends, choose_device
 from psa_pose.task import Batch
 from psa_pose.tasks import build_task
 from psa_pose.training.monitor import DataTimer
@@ -71,7 +71,10 @@ class StartedRun:
         """What the training loop does with a batch of the loader's."""
         task = self.run.task
         batch = task.to_device(batch, self.run.dataset)
-        self.losses.append(train_step(task, self.run.state, batch, self._number, task.cfg.TRAIN.OPTIMIZER.LR)[0])
+        # Of several runs that are open the one that steps.
+        with backends(task.cfg, task.device, training=True):
+            loss, _ = train_step(task, self.run.state, batch, self._number, task.cfg.TRAIN.OPTIMIZER.LR)
+        self.losses.append(loss)
         self._number += 1
 
     def row(self, name: str, seconds: list[float], speed: float) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 from yacs.config import CfgNode
 
@@ -22,6 +23,7 @@ from psa_pose.checkpoints.load import load_checkpoint, load_weights
 from psa_pose.codecs import CODECS, Codec, build_codec, make_codec
 from psa_pose.config import parse_config
 from psa_pose.config.skeleton import build_skeleton
+from psa_pose.device import channels_last
 from psa_pose.errors import CheckpointError, PsaPoseError
 from psa_pose.geometry import Grid, box_to_region, crop_matrix, warp
 from psa_pose.models import build_model
@@ -100,7 +102,8 @@ class ModelSpec:
             mean=tuple(shown["MEAN"]),
             std=tuple(shown["STD"]),
             keypoint_score=cfg.TEST.KEYPOINT_SCORE,
-            channels_last=cfg.MODEL.CHANNELS_LAST,
+            # Of a GPU: on a CPU an estimator's networks are channels-last in any case.
+            channels_last=channels_last(cfg, torch.device("cuda")),
             oks_nms=cfg.TEST.OKS_NMS,
             has_gates=cfg.MODEL.ATTENTION.NAME.startswith("psa"),
         )

@@ -81,6 +81,8 @@ def check_config(config: CfgNode) -> None:
             raise ConfigError(f"{key} is {_get(config, key)!r}; {closest(_get(config, key), choices)}")
     for key, (low, high) in _RANGES.items():
         value = _get(config, key)
+        if value == "auto":
+            continue
         if not (math.isfinite(value) and low <= value <= high):
             raise ConfigError(f"{key} is {value}; it must lie between {low} and {high}")
     _check_size(config)

@@ -29,6 +29,9 @@ JOINS = ("probabilities", "logits", "exp")
 # Of the residual blocks; in a MobileNet "all", "outputs" or "inputs".
 PLACES = ("all", "basic", "outputs", "inputs")
 
+AUTO: dict[str, type] = {"MODEL.CHANNELS_LAST": bool, "GPU.CUDNN_BENCHMARK": bool, "LOADER.WORKERS": int}
+"""Keys that may be "auto" -> the type of every other value."""
+
 CHOICES: dict[str, tuple[str | int, ...]] = {
     "TASK": ("pose", "segmentation"),
     "DEVICE": ("auto", "cpu", "cuda"),

@@ -17,6 +17,15 @@ def default_config() -> Node:
     c.SEED = 0
     # "auto" (a GPU if there is one), "cpu" or "cuda".
     c.DEVICE = "auto"
+    # What fp32 means on a GPU, and how its convolutions are chosen; a CPU reads none of it.
+    c.GPU = Node()
+    # Matrix products of fp32 numbers in TF32: faster, with 10 bits after the point instead of 23. False is PyTorch's.
+    c.GPU.TF32_MATMUL = False
+    # Convolutions likewise. True is PyTorch's own default: write false where fp32 has to be fp32.
+    c.GPU.TF32_CONV = True
+    # cuDNN tries its algorithms on the first batch of each shape and keeps the fastest: true, false, or "auto": in the
+    # steps of training, and not in an evaluation, whose pictures may have many shapes.
+    c.GPU.CUDNN_BENCHMARK = "auto"
     # Go on with the run in OUTPUT_DIR if there is one, as --resume does: for jobs that a launcher restarts by itself.
     c.AUTO_RESUME = False
 
@@ -111,8 +120,9 @@ def default_config() -> Node:
     c.MODEL.BACKBONE_BN_MOMENTUM = 0.01
     # segmentation: number of classes, which has to be that of DATASET.CLASSES.
     c.MODEL.NUM_CLASSES = 21
-    # Keep features in channels-last order: the same figures up to rounding; usually faster on a CPU.
-    c.MODEL.CHANNELS_LAST = False
+    # Keep features in channels-last order: the same figures up to rounding; usually faster on a CPU, and on a GPU in
+    # bf16 or fp16. true, false, or "auto": on a GPU where TRAIN.PRECISION is bf16 or fp16.
+    c.MODEL.CHANNELS_LAST = "auto"
     # Number of keypoints; 0 takes the skeleton's (DATASET.SKELETON), and any other number than that is refused.
     c.MODEL.NUM_JOINTS = 0
     c.MODEL.ATTENTION = Node()
@@ -303,8 +313,9 @@ def default_config() -> Node:
     c.TEST.PAD_TO = 1
 
     c.LOADER = Node()
-    # Worker processes that read and crop images; 0 does it in the main process.
-    c.LOADER.WORKERS = 4
+    # Processes that read and crop images for each process that trains or tests: a number, 0 does it in the main
+    # process, or "auto": the cores divided by the processes of this machine, 16 at most.
+    c.LOADER.WORKERS = "auto"
     # Training: keep the persons of an image in one batch, so that it is decoded once for them. Faster where reading
     # images is what a step waits for; the persons of a batch, and its BatchNorm statistics, are then less independent.
     c.LOADER.GROUP_IMAGES = False

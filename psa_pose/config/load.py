@@ -12,6 +12,7 @@ import yaml
 from yacs.config import CfgNode
 
 from psa_pose.config.check import check_config, quarter
+from psa_pose.config.choices import AUTO
 from psa_pose.config.defaults import default_config
 from psa_pose.config.names import find_config
 from psa_pose.config.skeleton import joints_of
@@ -127,7 +128,7 @@ def _from_command_line(overrides: Sequence[str]) -> dict[str, Any]:
     if len(overrides) % 2:
         raise ConfigError(f"overrides come as KEY value pairs; {overrides[-1]!r} has no value")
     # A string is taken as typed: "" and 2026-01-01 are not what YAML makes of them.
-    texts = {key for key, default in _all_keys(default_config()).items() if isinstance(default, str)}
+    texts = {key for key, default in _all_keys(default_config()).items() if isinstance(default, str)} - AUTO.keys()
     nested: dict[str, Any] = {}
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):
         value = text if key in texts else _parse(text)
@@ -181,7 +182,15 @@ def _all_keys(config: CfgNode, prefix: str = "") -> dict[str, Any]:
 
 
 def _typed(value: Any, default: Any, key: str, source: str) -> Any:
-    """The value in the type of its default; an integer may stand for a float, a list for a tuple, nothing else."""
+    """The value in the type of its default; an integer may stand for a float, a list for a tuple, nothing else.
+
+    Keys of AUTO take "auto" or their own type.
+    """
+    if key in AUTO:
+        if value != "auto" and type(value) is not AUTO[key]:
+            wanted = _type_name(AUTO[key]())
+            raise ConfigError(f"{source}: {key} must be {wanted}, or 'auto', not {value!r} ({_type_name(value)})")
+        return value
     if isinstance(default, tuple) and isinstance(value, list | tuple):
         of = default[0] if default else 0
         return tuple(_typed(item, of, f"{key}[{i}]", source) for i, item in enumerate(value))

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from psa_pose.device import cores_of_process
+
 Key = tuple[int, int]
 
 # Data set and (epoch, row) keys -> its samples as one batch.
@@ -94,6 +96,11 @@ class OrderedBatches(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         return iter(self.batches)
+
+
+def loader_workers(wanted: int | str) -> int:
+    """LOADER.WORKERS as a number; "auto": this process's share of the machine's cores, 16 at most."""
+    return min(16, cores_of_process()) if isinstance(wanted, str) else wanted
 
 
 def make_loader(

@@ -15,7 +15,7 @@ from psa_pose import distributed
 from psa_pose.data.batch import Batch
 from psa_pose.data.build import Info, TestSet
 from psa_pose.data.device_decode import batch_maker, decode_on_device
-from psa_pose.data.loader import OrderedBatches, make_loader
+from psa_pose.data.loader import OrderedBatches, loader_workers, make_loader
 from psa_pose.device import choose_device, prefetch
 from psa_pose.distributed import progress_bar
 from psa_pose.evaluation.pck import add_pck
@@ -105,7 +105,7 @@ def predict_persons(
 ) -> tuple[Predictions | None, list[CropView]]:
     """Every person of a test set, predicted once by all processes together, and a few crops: main process only."""
     dataset = test_set.dataset
-    rank, world, workers = distributed.rank(), distributed.world_size(), cfg.LOADER.WORKERS
+    rank, world, workers = distributed.rank(), distributed.world_size(), loader_workers(cfg.LOADER.WORKERS)
     batches = OrderedBatches(len(dataset), cfg.TEST.BATCH_SIZE, rank, world, workers)
     device = choose_device(cfg.DEVICE)
     make = batch_maker(cfg.LOADER.DEVICE_DECODE, device)

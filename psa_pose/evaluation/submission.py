@@ -21,6 +21,7 @@ import numpy as np
 from psa_pose import distributed
 from psa_pose.data.build import build_submission_set
 from psa_pose.data.formats.coco_form import PERSON_CATEGORY
+from psa_pose.device import backends
 from psa_pose.errors import DataError
 from psa_pose.evaluation.predict_set import predict_persons
 from psa_pose.evaluation.test import check_coco, load_model
@@ -112,7 +113,7 @@ def run_submission(task: Any, checkpoint: Path, algorithm: str) -> Path:
     cfg, skeleton = task.cfg, task.skeleton
     folder = Path(cfg.OUTPUT_DIR) / "submission"
     check_coco(skeleton, "the submission to COCO's test server (--submission)")
-    with distributed.process_group(task.device), RunLog(folder) as log:
+    with distributed.process_group(task.device), RunLog(folder) as log, backends(cfg, task.device, False):
         test_set = build_submission_set(cfg, skeleton, task.codec.grid, log.info)
         name = _submission_name(test_set.split, algorithm)
         predictor = task.predictor(load_model(task, checkpoint, log.info))

@@ -14,7 +14,8 @@ from psa_pose.checkpoints import load_checkpoint, load_weights
 from psa_pose.codecs import build_codec
 from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.build import read_split
-from psa_pose.device import check_device
+from psa_pose.data.loader import loader_workers
+from psa_pose.device import backends, check_device, describe_computing
 from psa_pose.errors import ConfigError
 from psa_pose.evaluation.compare import described
 from psa_pose.evaluation.pck import add_pck
@@ -43,12 +44,16 @@ def run_test(
         distributed.process_group(task.device),
         RunLog(folder) as log,
         ThreadWaiting(task.device, log.info) as waiting,
+        backends(task.cfg, task.device, training=False),
     ):
         if checkpoint is None:
             assert oracle is not None
             model = task.oracle(oracle)
         else:
             model = load_model(task, checkpoint, log.info)
+            workers = loader_workers(task.cfg.LOADER.WORKERS)
+            computing = describe_computing(task.cfg, task.device, task.cfg.TEST.PRECISION)
+            log.info(f"{computing}; {workers} loader workers per process")
         what, results = str(checkpoint or model), []
         for test_set in task.test_sets(log.info, annotated=checkpoint is None):
             count, protocol = len(test_set.dataset), test_set.protocol

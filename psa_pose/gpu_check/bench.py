@@ -29,7 +29,7 @@ PSA_PAIRS = {
 SMALL_NETWORKS = {"small": (QUICKSTART, ("MODEL.ATTENTION.NAME", "none"))}
 SMALL_PSA_PAIRS = {"small": QUICKSTART}
 # What makes a step fast on a GPU.
-FASTEST = ("TRAIN.PRECISION", "bf16", "MODEL.CHANNELS_LAST", True)
+FASTEST = ("TRAIN.PRECISION", "bf16")
 # A network and crops for runs whose speed does not matter.
 TINY = ("INPUT.SIZE", [64, 64], "MODEL.WIDTH", 8, "MODEL.HEAD_CHANNELS", 16, "CODEC.SIGMA", 0, "LOADER.WORKERS", 0)
 # The long data set lists each picture so often, under numbers of its own: an epoch of real length.

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from psa_pose.device import autocast
+from psa_pose.device import Backends, autocast
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -15,11 +15,6 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 @contextmanager
 def computing_in(precision: str, device: torch.device) -> Iterator[None]:
     """Products and convolutions in this precision; afterwards as before."""
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    allow = precision == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allow
-    try:
-        with autocast(precision, device):
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+    tf32 = precision == "tf32"
+    with Backends(tf32, tf32, benchmark=False).applied(), autocast(precision, device):
+        yield

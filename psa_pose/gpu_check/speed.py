@@ -12,7 +12,7 @@ import torch
 from psa_pose.benchmark.measure import Work, alternate, ratio
 from psa_pose.benchmark.published_loops import train_published
 from psa_pose.benchmark.train import StartedRun, compare_training, start_run
-from psa_pose.device import autocast
+from psa_pose.device import autocast, backends
 from psa_pose.gpu_check.bench import FASTEST, Bench
 from psa_pose.gpu_check.lines import Line, at_least, at_most, left_out
 from psa_pose.gpu_check.steps import WITHOUT, start
@@ -98,11 +98,8 @@ def published_work(bench: Bench, started: StartedRun) -> Work:
 
     def work() -> None:
         images, targets, weights = (tensor.to(bench.device, non_blocking=True) for tensor in loaded)
-        before = torch.backends.cudnn.benchmark
-        torch.backends.cudnn.benchmark = True
-        with autocast(precision, bench.device):
+        with backends(run.cfg, bench.device, training=True), autocast(precision, bench.device):
             train_published(model, optimizer, images, targets, weights)
-        torch.backends.cudnn.benchmark = before
 
     return work
 

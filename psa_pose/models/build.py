@@ -38,7 +38,7 @@ def build_model(cfg: CfgNode) -> nn.Module:
 
 
 def build_network(cfg: CfgNode, networks: Mapping[str, _Network], kind: str) -> nn.Module:
-    """The one of the networks that `cfg.MODEL.NAME` names, with its attention, in the memory format of the config.
+    """The one of the networks that `cfg.MODEL.NAME` names, with its attention, in the memory format that it states.
 
     kind: what the networks are, for the message. Raises ConfigError as `build_model` does.
     """
@@ -47,7 +47,8 @@ def build_network(cfg: CfgNode, networks: Mapping[str, _Network], kind: str) -> 
         raise ConfigError(f"MODEL.NAME {name!r} is not {kind}; {closest(name, networks)}")
     model = networks[name](cfg, attention_factory(cfg))
     _check_attention(cfg, model)
-    if cfg.MODEL.CHANNELS_LAST:
+    # Left to the device ("auto"), it is `psa_pose.device.place` that decides.
+    if cfg.MODEL.CHANNELS_LAST is True:
         model.to(memory_format=torch.channels_last)
     return model
 

@@ -19,6 +19,7 @@ from psa_pose.data.build import TestSet, build_test_sets, build_train_set
 from psa_pose.data.dataset import CropDataset
 from psa_pose.data.device_decode import batch_maker, decode_on_device
 from psa_pose.data.loader import BatchMaker
+from psa_pose.device import channels_last, place
 from psa_pose.errors import ConfigError
 from psa_pose.evaluation.oracle import Oracle
 from psa_pose.evaluation.pictures import picture_crops
@@ -44,7 +45,7 @@ class PoseTask:
         # Once: a skeleton of DATASET.SKELETON "annotations" reads that whole file.
         self._spec = ModelSpec.of_config(cfg)
         self.skeleton, self.codec = self._spec.skeleton, build_codec(cfg)
-        self._normalization = Normalization.of(cfg.INPUT.MEAN, cfg.INPUT.STD, device, cfg.MODEL.CHANNELS_LAST)
+        self._normalization = Normalization.of(cfg.INPUT.MEAN, cfg.INPUT.STD, device, channels_last(cfg, device))
         mined = partial(heatmap_mse_ohkm, topk=cfg.TRAIN.OHKM_TOPK) if cfg.TRAIN.OHKM_TOPK else None
         self._loss = partial(supervised, self.codec.loss, final=mined)
 
@@ -54,7 +55,7 @@ class PoseTask:
         return [network, self.skeleton.describe()]
 
     def build_model(self) -> nn.Module:
-        return build_model(self.cfg).to(self.device)
+        return place(build_model(self.cfg), self.cfg, self.device)
 
     def train_set(self, info: Info) -> CropDataset:
         return build_train_set(self.cfg, self.skeleton, self.codec.grid, info)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from psa_pose.device import place
 from psa_pose.errors import ConfigError
 from psa_pose.run_log import Info
 from psa_pose.segmentation.data.build import SegmentationTestSet, build_test_sets, build_train_set
@@ -51,7 +52,7 @@ class SegmentationTask:
         ]
 
     def build_model(self) -> nn.Module:
-        return build_segmentation_model(self.cfg).to(self.device)
+        return place(build_segmentation_model(self.cfg), self.cfg, self.device)
 
     def train_set(self, info: Info) -> SegmentationDataset:
         return build_train_set(self.cfg, info)

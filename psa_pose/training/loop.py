@@ -14,7 +14,7 @@ from psa_pose import distributed
 from psa_pose.checkpoints import checkpoint_content
 from psa_pose.checkpoints.safetensors_file import save_safetensors
 from psa_pose.config import dump_config
-from psa_pose.device import prefetch
+from psa_pose.device import backends, prefetch
 from psa_pose.distributed import progress_bar
 from psa_pose.errors import Interrupted, PsaPoseError
 from psa_pose.files import atomic_write
@@ -181,7 +181,8 @@ def _evaluate(run: Run, step: int) -> float:
 
     # Each process's BatchNorm has its own running statistics; the main one's are those that are saved.
     distributed.broadcast_buffers(model)
-    result = task.evaluate(model, run.test_set, stop, log.info)
+    with backends(run.cfg, task.device, training=False):
+        result = task.evaluate(model, run.test_set, stop, log.info)
     log.info(task.table([result]))
     log.metrics(step, test={run.test_set.protocol: result.stats})
     if distributed.is_main():

@@ -18,8 +18,8 @@ from yacs.config import CfgNode
 from psa_pose import distributed
 from psa_pose.checkpoints import load_weights
 from psa_pose.config import dump_config
-from psa_pose.data.loader import ShuffledBatches, make_loader
-from psa_pose.device import check_device
+from psa_pose.data.loader import ShuffledBatches, loader_workers, make_loader
+from psa_pose.device import backends, check_device, describe_computing
 from psa_pose.errors import ConfigError, closest
 from psa_pose.run_log import RunLog
 from psa_pose.task import Task, TestSet, TrainSet
@@ -115,6 +115,7 @@ def prepared_run(task: Task, checkpoint: dict[str, Any] | None) -> Iterator[Run]
     if distributed.is_main() and folder.exists():
         clean_output_dir(folder, progress, len(batches))
     done = progress.epoch * len(batches) + progress.step if progress else None
+    workers = loader_workers(cfg.LOADER.WORKERS)
     with RunLog(folder, done, cfg.TRAIN.TRACKER, dump_config(cfg)) as log, Interrupt() as interrupt:
         distributed.barrier()
         for message in said:
@@ -123,6 +124,7 @@ def prepared_run(task: Task, checkpoint: dict[str, Any] | None) -> Iterator[Run]
             RecordLog(folder, dataset.ids, cfg.TRAIN.LOG_RECORDS) as records,
             ThreadWaiting(task.device, log.info) as waiting,
             Saver(folder, cfg.TRAIN.KEEP_EPOCHS, log) as saver,
+            backends(cfg, task.device, training=True),
         ):
             yield Run(
                 task=task,
@@ -133,7 +135,7 @@ def prepared_run(task: Task, checkpoint: dict[str, Any] | None) -> Iterator[Run]
                 total_steps=total_steps(cfg, len(batches)),
                 dataset=dataset,
                 batches=batches,
-                loader=make_loader(dataset, batches, cfg.LOADER.WORKERS, task.device.type == "cuda", make_batch),
+                loader=make_loader(dataset, batches, workers, task.device.type == "cuda", make_batch),
                 test_set=test_set,
                 records=records,
                 interrupt=interrupt,
@@ -198,6 +200,11 @@ def log_summary(run: Run) -> None:
         f"{cfg.TRAIN.OPTIMIZER.NAME}, learning rate {base_lr(cfg, batch * processes):g} "
         f"({rule if cfg.TRAIN.OPTIMIZER.SCALE_LR_FROM else 'not scaled by the batch'})"
     )
+    run.log.info(describe_computing(cfg, task.device, cfg.TRAIN.PRECISION, cfg.TRAIN.COMPILE))
+    run.log.info(f"{run.loader.num_workers} loader workers per process")
+    if processes > 1:
+        options = ", ".join(f"{name} {value}" for name, value in ddp_options(cfg).items())
+        run.log.info(f"DistributedDataParallel: {options}")
     recipe = _recipe(cfg, processes)
     if recipe:
         run.log.info(f"recipe: {recipe}")
@@ -210,13 +217,11 @@ def log_summary(run: Run) -> None:
 def _recipe(cfg: CfgNode, processes: int) -> str:
     """What is on beside plain training."""
     on = {
-        "precision": cfg.TRAIN.PRECISION if cfg.TRAIN.PRECISION != "fp32" else "",
         "batches in parts": cfg.TRAIN.ACCUMULATE if cfg.TRAIN.ACCUMULATE > 1 else 0,
         "gradient norm up to": cfg.TRAIN.CLIP_GRAD_NORM,
         "moving average": cfg.TRAIN.EMA,
         "frozen": cfg.TRAIN.FREEZE,
         "frozen BatchNorm statistics": cfg.TRAIN.FREEZE_BATCHNORM,
-        "compiled": cfg.TRAIN.COMPILE,
         "BatchNorm over all processes": cfg.TRAIN.SYNC_BATCHNORM and processes > 1,
     }
     return ", ".join(f"{what} {value}" for what, value in on.items() if value)

@@ -54,6 +54,18 @@ def test_a_run_is_as_long_as_its_steps_or_its_epochs(tmp_path):
     assert load_config(write(tmp_path, "TRAIN: {EPOCHS: 140}")).TRAIN.STEPS == 0
 
 
+@pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("3", 3), ("0", 0)])
+def test_a_number_of_workers_is_left_to_the_machine_or_stated(tmp_path, text, value):
+    for cfg in (
+        load_config(write(tmp_path, ""), ["LOADER.WORKERS", text]),
+        parse_config(f"LOADER: {{WORKERS: {text}}}", "x"),
+    ):
+        assert value == cfg.LOADER.WORKERS
+        assert value == parse_config(dump_config(cfg), "a checkpoint").LOADER.WORKERS
+    # What is not stated, as in the config of an older checkpoint, has its default.
+    assert parse_config("SEED: 1", "a checkpoint").GPU == default_config().GPU
+
+
 def test_every_key_has_a_comment_above_it():
     lines = (Path(__file__).parents[2] / "psa_pose/config/defaults.py").read_text().splitlines()
     for above, line in itertools.pairwise(lines):
@@ -70,6 +82,9 @@ def test_every_key_has_a_comment_above_it():
         (["TRAIN", "3"], "TRAIN is a group of keys"),
         (["TRAIN.EPOCHS", "ten"], "TRAIN.EPOCHS must be an integer such as 210, not 'ten'"),
         (["TRAIN.EPOCHS", "true"], "must be an integer"),
+        (["LOADER.WORKERS", "many"], "LOADER.WORKERS must be an integer, or 'auto', not 'many' (a string)"),
+        (["LOADER.WORKERS", "-1"], "LOADER.WORKERS is -1; it must lie between 0 and 1024"),
+        (["MODEL.CHANNELS_LAST", "1"], "MODEL.CHANNELS_LAST must be true or false, or 'auto', not 1 (an integer)"),
         (["TEST.FLIP", "1"], "TEST.FLIP must be true or false"),
         (["INPUT.SIZE", "192"], "INPUT.SIZE must be a list such as [192, 256]"),
         (["INPUT.SIZE", "[192, x]"], "INPUT.SIZE[1] must be an integer"),

@@ -1,6 +1,7 @@
 import itertools
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +151,11 @@ def test_samples_do_not_depend_on_the_number_of_workers(tiny_config):
     for workers in (0, 2):
         batches = ShuffledBatches(len(dataset), 5, seed=0)
         batches.epoch = 3
-        found.append(list(make_loader(dataset, batches, workers, False, make_batch)))
+        loader = make_loader(dataset, batches, workers, False, make_batch)
+        if workers and sys.platform == "linux":
+            # Whatever Python's default is: of 3.14 it is another.
+            assert loader.multiprocessing_context.get_start_method() == "fork"
+        found.append(list(loader))
     for a, b in zip(*found, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a[:5], b[:5], strict=True))
 

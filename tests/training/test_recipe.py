@@ -112,7 +112,7 @@ def test_bf16_trains_and_evaluates_close_to_fp32(small):
     torch.testing.assert_close(losses(half), losses(full), rtol=0.02, atol=0)
     dtypes = {value.dtype for value in load_checkpoint(half / "last.pt")["model"].values()}
     assert dtypes == {torch.float32, torch.int64}
-    assert "recipe: precision bf16" in (half / "log.txt").read_text()
+    assert "computing on 1 CPU thread: bf16, channels-last" in (half / "log.txt").read_text()
 
 
 def test_precision_is_a_context_or_nothing():

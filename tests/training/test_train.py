@@ -46,6 +46,9 @@ def test_a_run_leaves_everything_it_promises(tiny_config):
         *("pictures/train_crops.png", "pictures/predictions.png"),
     }
     assert list((folder / "tensorboard").iterdir())
+    log = (folder / "log.txt").read_text()
+    assert "computing on 1 CPU thread: fp32, channels-last\n" in log
+    assert "0 loader workers per process\n" in log
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines() if "loss" in line]
     assert steps == list(range(len(steps)))
     assert len(steps) > 4
@@ -56,8 +59,9 @@ def test_a_run_leaves_everything_it_promises(tiny_config):
 
 def test_the_loss_curve_does_not_depend_on_workers_and_reloads_from_the_dump(tiny_config, tmp_path):
     first = run_train(tiny_config("OUTPUT_DIR", tmp_path / "a", "LOADER.WORKERS", 0))
-    second = run_train(tiny_config("OUTPUT_DIR", tmp_path / "b", "LOADER.WORKERS", 2))
-    third = run_train(load_config(first / "config.yaml", ["OUTPUT_DIR", str(tmp_path / "c")]))
+    second = run_train(tiny_config("OUTPUT_DIR", tmp_path / "b", "LOADER.WORKERS", 3))
+    dumped = ["OUTPUT_DIR", str(tmp_path / "c"), "LOADER.WORKERS", "1"]
+    third = run_train(load_config(first / "config.yaml", dumped))
     assert losses(first) == losses(second) == losses(third)
     other = run_train(tiny_config("OUTPUT_DIR", tmp_path / "d", "SEED", 7))
     assert losses(other) != losses(first)
@@ -167,7 +171,10 @@ def test_two_processes_train_reproducibly(tiny_config, tmp_path):
     done = run("train", "--cfg", dumped(cfg, tmp_path), processes=2)
     assert done.returncode == 0, done.stderr
     folder = Path(cfg.OUTPUT_DIR)
-    assert "effective batch 8 (4 persons x 2 processes)" in (folder / "log.txt").read_text()
+    log = (folder / "log.txt").read_text()
+    assert "effective batch 8 (4 persons x 2 processes)" in log
+    options = "broadcast_buffers False, gradient_as_bucket_view True, static_graph True"
+    assert f"DistributedDataParallel: {options}\n" in log
     first = losses(folder)
     assert np.isfinite(first).all()
     again = run("train", "--cfg", dumped(cfg, tmp_path), "--overwrite", processes=2)

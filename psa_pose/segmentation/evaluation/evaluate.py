@@ -12,7 +12,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from psa_pose import distributed
-from psa_pose.data.loader import OrderedBatches, make_loader
+from psa_pose.data.loader import OrderedBatches, loader_workers, make_loader
 from psa_pose.distributed import progress_bar
 from psa_pose.errors import DataError
 from psa_pose.run_log import Info, report_problems
@@ -96,7 +96,7 @@ def evaluate(
 
 def batches(cfg: CfgNode, test_set: SegmentationTestSet) -> Iterator[list[WholePicture]]:
     """This process's share of the test pictures."""
-    dataset, workers = test_set.dataset, cfg.LOADER.WORKERS
+    dataset, workers = test_set.dataset, loader_workers(cfg.LOADER.WORKERS)
     rank, world = distributed.rank(), distributed.world_size()
     order = OrderedBatches(len(dataset), cfg.TEST.BATCH_SIZE, rank, world, workers)
     loader = make_loader(dataset, order, workers, False, make_whole_pictures)

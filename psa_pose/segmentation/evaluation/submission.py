@@ -18,6 +18,7 @@ from PIL import Image
 from yacs.config import CfgNode
 
 from psa_pose import distributed
+from psa_pose.device import backends
 from psa_pose.errors import ConfigError, DataError
 from psa_pose.evaluation.submission import check_algorithm
 from psa_pose.evaluation.test import load_model
@@ -78,7 +79,7 @@ def run_submission(task: Any, checkpoint: Path, algorithm: str) -> Path:
         raise ConfigError(
             f"the server of {server.name} has classes of its own; write DATASET.CLASSES as its configs do"
         )
-    with distributed.process_group(task.device), RunLog(folder) as log:
+    with distributed.process_group(task.device), RunLog(folder) as log, backends(cfg, task.device, False):
         (test_set,) = build_test_sets(cfg, log.info, (protocol,))
         label = build_labeller(cfg, load_model(task, checkpoint, log.info), protocol, task.device)
         log.info(f"predicting {len(test_set.dataset):,} images of {test_set.split}, protocol {protocol}")

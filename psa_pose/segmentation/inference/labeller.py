@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from psa_pose.device import autocast
+from psa_pose.device import autocast, channels_last
 from psa_pose.errors import ConfigError, closest
 from psa_pose.predict import Normalization
 from psa_pose.segmentation.inference.protocols import PROTOCOL_WORDS, Network, flipped, multi_scale_scores, padded
@@ -22,7 +22,7 @@ Labeller = Callable[[Tensor], Tensor]
 
 def build_normalization(cfg: CfgNode, device: torch.device) -> Normalization:
     """Of the config's pictures."""
-    return Normalization.of(cfg.INPUT.MEAN, cfg.INPUT.STD, device, cfg.MODEL.CHANNELS_LAST)
+    return Normalization.of(cfg.INPUT.MEAN, cfg.INPUT.STD, device, channels_last(cfg, device))
 
 
 def build_labeller(cfg: CfgNode, model: nn.Module, protocol: str, device: torch.device) -> Labeller:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from psa_pose.checkpoints.spec import SPEC_KEY
-from psa_pose.device import usable_device
+from psa_pose.device import place, usable_device
 from psa_pose.errors import ConfigError, DataError
 from psa_pose.inference.backends import open_session
 from psa_pose.media.pictures import as_pixels
@@ -54,7 +54,7 @@ class Segmenter:
         where = usable_device(device)
         cfg.defrost()
         cfg.TEST.PRECISION = precision
-        return cls(build_labeller(cfg, model.to(where), chosen, where), spec, chosen)
+        return cls(build_labeller(cfg, place(model, cfg, where), chosen, where), spec, chosen)
 
     @classmethod
     def from_onnx(
