@@ -137,7 +137,7 @@ def test_image_and_label_show_the_same_place(voc):
 def test_samples_depend_on_seed_epoch_and_row_alone(voc):
     assert make_dataset(voc).ids.tolist() == list(NAMES)
     assert make_dataset(voc).groups.tolist() == list(range(9))
-    dataset = make_dataset(voc, places=find_places(voc_pictures(voc, "train"), READER))
+    dataset = make_dataset(voc, places=find_places(voc_pictures(voc, "train"), READER)[0])
     keys = [(0, 1), (1, 1), (0, 2)]
     first, again = make_segmentation_batch(dataset, keys), make_segmentation_batch(dataset, keys[::-1])
     assert torch.equal(first.images, again.images.flip(0))
@@ -256,7 +256,7 @@ def test_class_uniform_draws_show_every_class_equally_often():
 
 def test_class_uniform_crops_show_the_class_they_were_drawn_for(voc):
     pictures = voc_pictures(voc, "train")
-    places = find_places(pictures, READER)
+    places, _ = find_places(pictures, READER)
     options = SegmentationAugmentation((1.0, 1.0), class_uniform_prob=1.0)
     dataset = SegmentationDataset(pictures, READER, (10, 10), augmentation=options, places=places)
     for row in range(20):

@@ -1,4 +1,5 @@
 import shutil
+import struct
 import zlib
 
 import cv2
@@ -60,6 +61,29 @@ def test_cityscapes_ids_become_train_ids(tmp_path):
     write_label(tmp_path / "a.png", ids)
     got = read_label(tmp_path / "a.png", cityscapes_table())
     np.testing.assert_array_equal(got[0], [label.train_id for label in LABELS])
+
+
+def grey_png(values: np.ndarray, bits: int) -> bytes:
+    """A PNG with one row of grey pixels of 1, 2 or 4 bits, as programs that save space write it."""
+    packed = np.packbits(np.unpackbits(values[:, None], axis=1)[:, 8 - bits :]).tobytes()
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", len(values), 1, bits, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"\0" + packed)),
+        (b"IEND", b""),
+    )
+    parts = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_indices_in_few_bits_are_not_stretched_to_255(tmp_path, bits):
+    values = np.random.default_rng(0).integers(0, 2**bits, 16).astype(np.uint8)
+    (tmp_path / "grey.png").write_bytes(grey_png(values, bits))
+    np.testing.assert_array_equal(read_label(tmp_path / "grey.png", index_table(21))[0], values)
+    picture = Image.fromarray(values[None])
+    picture.putpalette(VOC.palette()[: 2**bits].tobytes())
+    picture.save(tmp_path / "palette.png", bits=bits)
+    np.testing.assert_array_equal(read_label(tmp_path / "palette.png", index_table(21))[0], values)
 
 
 def broken(path, kind) -> None:
@@ -177,6 +201,11 @@ def test_an_aug_list_with_an_image_of_val_is_refused(tmp_path):
     with pytest.raises(DataError, match="2008_000003") as caught:
         voc_pictures(folder, "train_aug")
     assert "train_aug.txt" in str(caught.value)
+    write_list(
+        folder / "ImageSets/Segmentation/val.txt", ["/JPEGImages/2008_000003.jpg /SegmentationClass/2008_000003.png"]
+    )
+    with pytest.raises(DataError, match="2008_000003"):
+        voc_pictures(folder, "train_aug")
     with pytest.raises(DataError, match="2007_000001 and 1 more"):
         check_disjoint(voc_pictures(folder, "train"), voc_pictures(folder, "train"))
 
@@ -187,10 +216,18 @@ def test_a_vocs_list_in_train_and_val_stops_the_aug_labels(tmp_path):
     with pytest.raises(DataError, match="2007_000001"):
         build_voc_aug(folder, tmp_path / "sbd")
     assert not (folder / "ImageSets/Segmentation/train_aug.txt").exists()
+    assert not (folder / "SegmentationClassAug").exists()
 
 
 @pytest.mark.parametrize(
-    "content", [{"other": 1}, {"GTcls": 3}, {"GTcls": {"Segmentation": np.full((2, 2), 40)}}, None]
+    "content",
+    [
+        {"other": 1},
+        {"GTcls": 3},
+        {"GTcls": {"Segmentation": np.full((2, 2), 40)}},
+        {"GTcls": {"Segmentation": np.full((2, 2), -1)}},
+        None,
+    ],
 )
 def test_files_that_are_not_sbds_are_named(tmp_path, content):
     path = tmp_path / "a.mat"

@@ -65,7 +65,7 @@ def build_train_set(cfg: CfgNode, info: Info) -> SegmentationDataset:
     if not pictures.labels:
         raise ConfigError(f"{pictures.source} has no labels to learn from; train on another split")
     pictures, reader = _usable(cfg, pictures, info), build_reader(cfg)
-    places = find_places(pictures, reader, options.CLASS_UNIFORM_TILE) if options.CLASS_UNIFORM_PROB else None
+    places = _places(cfg, pictures, reader, info) if options.CLASS_UNIFORM_PROB else None
     augmentation = SegmentationAugmentation(
         scale=options.SCALE_RANGE,
         scale_step=options.SCALE_STEP,
@@ -136,6 +136,12 @@ def _usable(cfg: CfgNode, pictures: Pictures, info: Info) -> Pictures:
     there, problems = missing_files(pictures)
     report_problems(problems, cfg.DATASET.ON_ERROR, info)
     return pictures.select(there)
+
+
+def _places(cfg: CfgNode, pictures: Pictures, reader: LabelReader, info: Info) -> ClassPlaces:
+    places, problems = find_places(pictures, reader, cfg.AUGMENT.CLASS_UNIFORM_TILE)
+    report_problems(problems, cfg.DATASET.ON_ERROR, info)
+    return places
 
 
 def _draw_synthetic(cfg: CfgNode) -> None:

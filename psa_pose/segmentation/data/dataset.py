@@ -96,7 +96,10 @@ class SegmentationDataset(Dataset):
         return image, read_label(self.pictures.labels[row], self.reader.table, size)
 
     def crop(self, key: tuple[int, int], image_out: np.ndarray, label_out: np.ndarray) -> str:
-        """Write the augmented crop of (epoch, row) into the arrays; answer "" or what is wrong with the files."""
+        """What is wrong with the files of (epoch, row), or "", after its augmented crop was written into the arrays.
+
+        image_out: (h, w, 3) uint8. label_out: (h, w) uint8; all 255 where something is wrong.
+        """
         options, (epoch, row) = self.augmentation, key
         generator = sample_generator(self.seed, epoch, row)
         focus = None
@@ -142,6 +145,16 @@ def make_whole_pictures(dataset: SegmentationDataset, keys: Sequence[tuple[int, 
     return pictures
 
 
-def find_places(pictures: Pictures, reader: LabelReader, tile: int = 1024) -> ClassPlaces:
-    """Where each class is in the pictures' labels; every label file is read once. Raises DataError."""
-    return class_places([tile_places(read_label(path, reader.table), tile) for path in pictures.labels], reader.classes)
+def find_places(pictures: Pictures, reader: LabelReader, tile: int = 1024) -> tuple[ClassPlaces, list[str]]:
+    """Where each class is in the pictures' labels, and a sentence for each label that has no places as it is unusable.
+
+    Every label file is read once. Raises DataError where no class has a place.
+    """
+    places, problems = [], []
+    for path in pictures.labels:
+        try:
+            places.append(tile_places(read_label(path, reader.table), tile))
+        except DataError as error:
+            places.append(np.zeros((0, 3), np.int64))
+            problems.append(str(error))
+    return class_places(places, reader.classes), problems

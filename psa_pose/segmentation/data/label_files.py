@@ -18,6 +18,9 @@ from psa_pose.segmentation.classes import IGNORE
 UNKNOWN = 254
 """What a label table makes of a value that is neither a class nor ignored; no data set has so many classes."""
 
+# PNG's bits of a grey pixel -> what Pillow multiplies its values by, to fill 0 to 255.
+GREY_STEPS = {2: 85, 4: 17}
+
 
 def index_table(classes: int) -> np.ndarray:
     """(256,) uint8, value in the file -> label, for files that hold 0 to classes - 1 and 255."""
@@ -83,7 +86,15 @@ def read_indices(path: Path) -> np.ndarray:
         raise DataError(
             f"label {path} is a colour picture ({kind}), not class indices; convert each colour to its class's number"
         )
-    return values.astype(np.uint8, copy=False)
+    values = values.astype(np.uint8, copy=False)
+    return values // np.uint8(_grey_step(data)) if _grey_step(data) > 1 else values
+
+
+def _grey_step(data: bytes) -> int:
+    """What the grey values of a file's bytes were multiplied by when they were read; 1: nothing."""
+    # A PNG's header: its signature, then the size, the bits of a pixel and the kind, 0 for grey.
+    small_grey = data[:4] == b"\x89PNG" and data[25] == 0
+    return GREY_STEPS.get(data[24], 1) if small_grey else 1
 
 
 def write_label(path: Path, labels: np.ndarray, palette: np.ndarray | None = None) -> None:

@@ -28,12 +28,11 @@ def voc_pictures(root: Path, split: str) -> Pictures:
     if split not in SPLITS:
         raise DataError(f"Pascal VOC has no split {split!r}; use one of {', '.join(SPLITS)}")
     source = list_path(folder, split)
-    # Lists of the aug set also come as "/JPEGImages/ID.jpg /SegmentationClassAug/ID.png".
-    names = tuple(Path(line.split()[0]).stem for line in read_lines(source))
+    names = tuple(read_ids(source))
     labels = "SegmentationClassAug" if split in AUG_SPLITS else "SegmentationClass"
     if split in AUG_SPLITS:
         val = list_path(folder, "val")
-        refuse_shared(names, read_lines(val), source, val)
+        refuse_shared(names, read_ids(val), source, val)
         if not (folder / labels).is_dir():
             raise DataError(
                 f"{folder / labels} does not exist; build it from SBD's files with tools/voc_aug.py, "
@@ -45,6 +44,11 @@ def voc_pictures(root: Path, split: str) -> Pictures:
         tuple(folder / "JPEGImages" / f"{name}.jpg" for name in names),
         () if split == "test" else tuple(folder / labels / f"{name}.png" for name in names),
     )
+
+
+def read_ids(path: Path) -> list[str]:
+    """The image ids of a list, one a line; also of lines "/JPEGImages/ID.jpg /SegmentationClass/ID.png"."""
+    return [Path(line.split()[0]).stem for line in read_lines(path)]
 
 
 def list_path(folder: Path, split: str) -> Path:
