@@ -309,7 +309,7 @@ def default_config() -> Node:
     c.TEST.STEP = (0, 0)
     # ms_flip: what is added up over scales and windows: "probabilities", "logits", or their "exp", as in HRNet's code.
     c.TEST.JOIN = "probabilities"
-    # full, flip: pictures are padded with the mean colour to multiples of this; 1: not at all.
+    # All but ms_flip: pictures are padded with the mean colour to multiples of this; 1: not at all.
     c.TEST.PAD_TO = 1
 
     c.LOADER = Node()

@@ -11,17 +11,18 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from psa_pose import distributed
 from psa_pose.device import place
 from psa_pose.errors import ConfigError
 from psa_pose.run_log import Info
 from psa_pose.segmentation.data.build import SegmentationTestSet, build_test_sets, build_train_set
 from psa_pose.segmentation.data.dataset import SegmentationBatch, SegmentationDataset, make_segmentation_batch
-from psa_pose.segmentation.evaluation.evaluate import Truth, evaluate
+from psa_pose.segmentation.evaluation.evaluate import Truth, check_labelled, evaluate
 from psa_pose.segmentation.evaluation.published import published_table
 from psa_pose.segmentation.evaluation.result import SegmentationResult, format_results
 from psa_pose.segmentation.inference.labeller import Labeller, build_labeller, build_normalization
 from psa_pose.segmentation.losses.build import build_loss
-from psa_pose.segmentation.networks.build import build_segmentation_model, parameter_groups
+from psa_pose.segmentation.networks.build import build_segmentation_model, check_batch_sizes, parameter_groups
 from psa_pose.segmentation.spec import SegmentationSpec
 from psa_pose.segmentation.visualization import PICTURED, PicturePanel, panel_sheet
 from psa_pose.task import Outputs
@@ -37,7 +38,9 @@ class SegmentationTask:
 
     def __init__(self, cfg: CfgNode, device: torch.device) -> None:
         self.cfg, self.device = cfg, device
-        self.classes = SegmentationSpec.of_config(cfg).classes
+        # Once: the classes may be those of a file.
+        self._spec = SegmentationSpec.of_config(cfg)
+        self.classes = self._spec.classes
         self._loss = build_loss(cfg)
         self._normalization = build_normalization(cfg, device)
 
@@ -55,12 +58,17 @@ class SegmentationTask:
         return place(build_segmentation_model(self.cfg), self.cfg, self.device)
 
     def train_set(self, info: Info) -> SegmentationDataset:
-        return build_train_set(self.cfg, info)
+        dataset = build_train_set(self.cfg, info)
+        check_batch_sizes(self.cfg, len(dataset), distributed.world_size())
+        return dataset
 
     def test_sets(self, info: Info, annotated: bool = False) -> list[SegmentationTestSet]:
         """annotated: the first protocol alone, by which the best checkpoint is chosen."""
         protocols = self.cfg.TEST.PROTOCOLS
-        return build_test_sets(self.cfg, info, protocols[:1] if annotated else protocols)
+        test_sets = build_test_sets(self.cfg, info, protocols[:1] if annotated else protocols)
+        if annotated:
+            check_labelled(test_sets[0])
+        return test_sets
 
     def batch_maker(self) -> Callable[[Any, Sequence[tuple[int, int]]], SegmentationBatch]:
         return make_segmentation_batch
@@ -87,7 +95,7 @@ class SegmentationTask:
         return parameter_groups(self.cfg, model)
 
     def spec(self) -> SegmentationSpec:
-        return SegmentationSpec.of_config(self.cfg)
+        return self._spec
 
     def evaluate(
         self, model: nn.Module | Truth, test_set: SegmentationTestSet, stop: Callable[[], None], info: Info

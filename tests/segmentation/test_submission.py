@@ -83,6 +83,17 @@ def test_cityscapes_zip_holds_label_ids(scene_config, tmp_path):
         assert (ids[segmenter(image)] != values).mean() < 1e-3
 
 
+def test_a_missing_picture_is_named_before_any_is_predicted(voc, tmp_path):
+    (tmp_path / "voc/VOCdevkit/VOC2012/JPEGImages" / f"{NAMES[1]}.jpg").unlink()
+    task = build_task(voc.clone())
+    task.cfg.defrost()
+    task.cfg.DATASET.ON_ERROR = "skip"
+    with pytest.raises(DataError, match=r"2008_000011.jpg is missing .* a submission needs every picture"):
+        run_submission(task, save(voc, tmp_path / "c.pt"), "a")
+    assert not list(tmp_path.rglob("*.zip"))
+    assert not list((tmp_path / "run").rglob("*.png"))
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -102,7 +113,7 @@ def test_what_the_server_would_refuse_is_found(voc, tmp_path, change, says):
 
 
 def test_what_is_no_submission_is_refused(voc, scene_config, tmp_path):
-    with pytest.raises(ConfigError, match=r"not for DATASET\.FORMAT 'synthetic'"):
+    with pytest.raises(ConfigError, match=r"not DATASET\.FORMAT 'synthetic'"):
         run_submission(build_task(scene_config()), tmp_path / "c.pt", "a")
     with pytest.raises(DataError, match="letters, digits and hyphens"):
         run_submission(build_task(voc), tmp_path / "c.pt", "a b")

@@ -72,8 +72,7 @@ def evaluate(
     evaluation. Raises DataError for a set without labels.
     """
     dataset = test_set.dataset
-    if not dataset.pictures.labels:
-        raise DataError(f"{dataset.pictures.source} has no labels to score with; write a submission instead")
+    check_labelled(test_set)
     answers: list[ImageAnswer] = []
     panels: list[PicturePanel] = []
     problems: list[str] = []
@@ -91,7 +90,14 @@ def evaluate(
     parts = distributed.all_gather((answers, problems))
     report_problems(sorted({p for _, some in parts for p in some}), cfg.DATASET.ON_ERROR, info)
     gathered = sorted((answer for some, _ in parts for answer in some), key=lambda answer: answer.row)
-    return _result(test_set, classes, gathered, panels[:PICTURED])
+    return _result(test_set, classes, gathered, panels[:PICTURED], info)
+
+
+def check_labelled(test_set: SegmentationTestSet) -> None:
+    """Raise DataError for a test set without labels, before a training of days that could not be scored."""
+    pictures = test_set.dataset.pictures
+    if not pictures.labels:
+        raise DataError(f"{pictures.source} has no labels to score with; test another split, or write a submission")
 
 
 def batches(cfg: CfgNode, test_set: SegmentationTestSet) -> Iterator[list[WholePicture]]:
@@ -140,20 +146,30 @@ def _score(
 
 
 def _server_counts(dataset: SegmentationDataset, row: int, prediction: np.ndarray) -> CityscapesCounts | None:
-    """Cityscapes' own counts of a picture, where its instances are beside its labels and it is scored whole."""
+    """Cityscapes' own counts of a picture, where its instances are beside its labels and it is scored whole.
+
+    prediction: (H, W) uint8 train ids. Raises DataError for files of instances that cannot be used.
+    """
     path = dataset.pictures.labels[row]
     instances = instance_path(path)
     if instances == path or not instances.is_file():
         return None
     numbered = cv2.imread(str(instances), cv2.IMREAD_UNCHANGED)
-    if numbered is None:
-        raise DataError(f"instances {instances} cannot be read; fetch gtFine again, or remove the file")
-    whole = numbered.shape == prediction.shape
-    return image_counts(read_indices(path), numbered, label_ids()[prediction]) if whole else None
+    label = read_indices(path)
+    if numbered is None or numbered.shape != label.shape:
+        raise DataError(f"instances {instances} are no picture of its label's size; fetch gtFine again, or remove them")
+    if label.shape != prediction.shape:
+        return None
+    # What a label file calls 255 counts as little as what it calls 0, unlabeled.
+    return image_counts(np.where(label == IGNORE, 0, label), numbered, label_ids()[prediction])
 
 
 def _result(
-    test_set: SegmentationTestSet, classes: ClassList, answers: list[ImageAnswer], panels: list[PicturePanel]
+    test_set: SegmentationTestSet,
+    classes: ClassList,
+    answers: list[ImageAnswer],
+    panels: list[PicturePanel],
+    info: Info,
 ) -> SegmentationResult:
     if not answers:
         raise DataError(f"no picture of {test_set.dataset.pictures.source} could be read; check the data set")
@@ -167,6 +183,8 @@ def _result(
         means = scores(total).means()
         # It equals ours, which is there for every data set.
         del means["miou"]
+    elif server:
+        info(f"note: no iIoU and no category IoU: only {len(server)} of {len(answers)} images have instanceIds files")
     return SegmentationResult(
         protocol=test_set.protocol,
         split=test_set.split,

@@ -28,7 +28,7 @@ from psa_pose.segmentation.cityscapes_classes import CITYSCAPES, label_ids
 from psa_pose.segmentation.classes import VOC, ClassList
 from psa_pose.segmentation.data.build import SegmentationTestSet, build_test_sets, find_pictures
 from psa_pose.segmentation.data.label_files import read_indices, write_label
-from psa_pose.segmentation.data.pictures import Pictures
+from psa_pose.segmentation.data.pictures import Pictures, missing_files
 from psa_pose.segmentation.evaluation.evaluate import batches, by_size
 from psa_pose.segmentation.inference.labeller import Labeller, build_labeller
 
@@ -59,7 +59,9 @@ def build_server(form: str) -> Server:
         return Server("voc2012", folder, VOC, np.arange(256, dtype=np.uint8), VOC.palette())
     if form.startswith("cityscapes"):
         return Server("cityscapes", "", CITYSCAPES, label_ids(), None)
-    raise ConfigError(f"--submission is for the servers of VOC and Cityscapes, not for DATASET.FORMAT {form!r}")
+    raise ConfigError(
+        f"--submission is for the servers of VOC and Cityscapes, not DATASET.FORMAT {form!r}; leave it out"
+    )
 
 
 def run_submission(task: Any, checkpoint: Path, algorithm: str) -> Path:
@@ -80,6 +82,10 @@ def run_submission(task: Any, checkpoint: Path, algorithm: str) -> Path:
             f"the server of {server.name} has classes of its own; write DATASET.CLASSES as its configs do"
         )
     with distributed.process_group(task.device), RunLog(folder) as log, backends(cfg, task.device, False):
+        pictures = find_pictures(cfg, "TEST")
+        _, missing = missing_files(pictures)
+        if missing:
+            raise DataError(f"{missing[0]}; a submission needs every picture")
         (test_set,) = build_test_sets(cfg, log.info, (protocol,))
         label = build_labeller(cfg, load_model(task, checkpoint, log.info), protocol, task.device)
         log.info(f"predicting {len(test_set.dataset):,} images of {test_set.split}, protocol {protocol}")
@@ -87,7 +93,7 @@ def run_submission(task: Any, checkpoint: Path, algorithm: str) -> Path:
         path = folder / f"{server.name}_{test_set.split}_{algorithm}.zip"
         distributed.barrier()
         if distributed.is_main():
-            members = check_submission(find_pictures(cfg, "TEST"), server, folder)
+            members = check_submission(pictures, server, folder)
             atomic_write(path, lambda file: _write_zip(file, members))
             log.info(f"{len(members):,} images, checked: {path}")
     return path
@@ -107,7 +113,7 @@ def _predict(cfg: CfgNode, test_set: SegmentationTestSet, label: Labeller, serve
 
 
 def check_submission(pictures: Pictures, server: Server, folder: Path) -> dict[str, Path]:
-    """Path in the zip -> file, of every picture of the split; raises DataError for what the server would refuse."""
+    """Path in the zip -> file, of every picture of the split. Raises DataError for what the server would refuse."""
     allowed = set(server.values[: len(server.classes)].tolist())
     members = {}
     for name, image in zip(pictures.names, pictures.images, strict=True):

@@ -115,8 +115,9 @@ class PictureGraph(nn.Module):
 def export_segmentation(
     checkpoint: Path, out: Path, form: str = "onnx", flip: bool = False, info: Info = print
 ) -> ScoreDifferences:
-    """Write a checkpoint's network as an ONNX file or a torch.export archive, by `form`: a key of FORMATS.
+    """How far the answers of a file are from PyTorch's; `out` is that file, of a checkpoint's network, when it is done.
 
+    form: an ONNX file or a torch.export archive, a key of FORMATS.
     flip: under protocol flip, averaged with the mirrored picture. Without, HMSA joins its scales, as under hmsa, and
     any other network answers as under full. info: told where TEST.PAD_TO is left out. Raises ConfigError for what is
     not installed, CheckpointError for an unfit checkpoint, and where the file's answers are not PyTorch's; then `out`

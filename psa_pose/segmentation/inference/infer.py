@@ -22,10 +22,10 @@ def run_segment(
     segmenter: Segmenter, files: list[Path], folder: Path, frames: int | None = None,
     lap: Callable[[], None] = lambda: None,
 ) -> list[str]:  # fmt: skip
-    """Write <stem>_blend.jpg (.png for a .png) and <stem>_labels.png of each picture, <stem>_blend.mp4 of each video.
+    """One sentence for each file in which something could not be read, after all were answered for.
 
-    frames: at most so many of a video. lap: called after every file. The answer: one sentence for
-    each file in which something could not be read.
+    Into the folder: <stem>_blend.jpg (.png for a .png) and <stem>_labels.png of each picture, <stem>_blend.mp4 of each
+    video. frames: at most so many of a video. lap: called after every file.
     """
     problems, taken = list[str](), set[str]()
     for path in progress_bar(files, "files", leave=False):

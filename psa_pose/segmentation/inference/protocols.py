@@ -59,8 +59,10 @@ def crop_for_validation(image: np.ndarray, label: np.ndarray, size: int) -> tupl
 def padded(network: Network, divisor: int) -> Network:
     """The network on images whose sides are padded with 0, the mean colour, to multiples of `divisor`.
 
-    The padding lies right and below, and its logits are cut off.
+    The padding lies right and below, and its logits are cut off. 1 pads nothing: the network itself.
     """
+    if divisor == 1:
+        return network
 
     def run(images: Tensor) -> Tensor:
         height, width = images.shape[2:]

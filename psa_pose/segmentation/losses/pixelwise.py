@@ -48,8 +48,9 @@ class CrossEntropy:
             return all_pixels(labels)
         if self.class_weights is None:
             return labelled_pixels(labels)
-        weights = torch.tensor(self.class_weights, dtype=torch.float64, device=labels.device)
-        return weights[labels[labels != IGNORE].long()].sum()[None]
+        # One weight for each value that a label may have, so that none has to be left out: that would wait for a GPU.
+        table = [*self.class_weights, *[0.0] * (IGNORE + 1 - len(self.class_weights))]
+        return _on_device(table, torch.float64, labels.device)[labels.long()].sum()[None]
 
     def __call__(self, logits: Tensor, labels: Tensor, size: Tensor) -> Tensor:
         logits = at_label_size(logits, labels, self.align_corners)
@@ -123,7 +124,7 @@ def at_label_size(logits: Tensor, labels: Tensor, align_corners: bool) -> Tensor
 
 def pixel_losses(logits: Tensor, labels: Tensor, class_weights: Sequence[float] | None = None) -> Tensor:
     """(B, H, W) cross entropy times the label's class weight, 0 where ignored. logits: (B, C, H, W)."""
-    weights = None if class_weights is None else logits.new_tensor(class_weights)
+    weights = None if class_weights is None else _on_device(class_weights, logits.dtype, logits.device)
     return F.cross_entropy(logits, labels.long(), weights, ignore_index=IGNORE, reduction="none")
 
 
@@ -135,6 +136,11 @@ def labelled_pixels(labels: Tensor) -> Tensor:
 def all_pixels(labels: Tensor) -> Tensor:
     """(1,) float64: how many pixels there are, ignored ones included."""
     return torch.full((1,), labels.numel(), dtype=torch.float64, device=labels.device)
+
+
+def _on_device(values: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(n,) on the device, which is not waited for."""
+    return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)
 
 
 def _mean(total: Tensor, size: Tensor) -> Tensor:

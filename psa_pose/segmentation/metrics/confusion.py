@@ -40,14 +40,17 @@ def confusion_matrices(labels: Tensor, predictions: Tensor, classes: int) -> Ten
             f"a prediction of shape {tuple(predictions.shape)} has a label map of shape {tuple(labels.shape)}; "
             "predict at the label's size"
         )
-    counts = labels != IGNORE
-    label, prediction = labels[counts].long(), predictions[counts].long()
-    image = torch.arange(len(labels), device=labels.device)[:, None, None].expand_as(labels)[counts]
-    for what, values in (("label", label), ("prediction", prediction)):
-        if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < classes:
+    ignored = labels == IGNORE
+    for what, values in (("label", labels), ("prediction", predictions)):
+        counted = values.masked_fill(ignored, 0)
+        if counted.numel() and not 0 <= int(counted.min()) <= int(counted.max()) < classes:
             raise DataError(f"a {what} is outside the {classes} classes (0 to {classes - 1}); use the right class list")
-    cells = (image * classes + label) * classes + prediction
-    return torch.bincount(cells, minlength=len(labels) * classes**2).view(len(labels), classes, classes)
+    # Each image has a cell for each pair, and one more for what does not count.
+    own = classes**2 + 1
+    cells = (labels.int() * classes + predictions).masked_fill_(ignored, own - 1)
+    cells += own * torch.arange(len(labels), dtype=cells.dtype, device=labels.device)[:, None, None]
+    counts = torch.bincount(cells.flatten(), minlength=len(labels) * own).view(len(labels), own)
+    return counts[:, :-1].reshape(-1, classes, classes)
 
 
 def class_counts(confusion: np.ndarray) -> np.ndarray:

@@ -47,6 +47,25 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
+def check_batch_sizes(cfg: CfgNode, images: int, processes: int) -> None:
+    """Raise ConfigError where a step of an epoch would show DeepLabV3+ a single image.
+
+    Its pyramid pools an image to one pixel, and a batch norm in training cannot normalise one value. images: of the
+    training set, shared out to the processes.
+    """
+    train, share = cfg.TRAIN, -(-images // processes)
+    together = train.FREEZE_BATCHNORM or (train.SYNC_BATCHNORM and processes > 1)
+    if cfg.MODEL.NAME != "deeplabv3plus" or together:
+        return
+    for batch in {min(train.BATCH_SIZE, share), share % train.BATCH_SIZE or train.BATCH_SIZE}:
+        part = -(-batch // train.ACCUMULATE)
+        if 1 in (part, batch % part):
+            raise ConfigError(
+                f"a step of {batch} of {share} images in {train.ACCUMULATE} parts shows deeplabv3plus one image alone, "
+                "which its batch norms cannot train on; change TRAIN.BATCH_SIZE or TRAIN.ACCUMULATE"
+            )
+
+
 def _deeplabv3plus(cfg: CfgNode, attention: AttentionFactory | None) -> nn.Module:
     name, stride = cfg.MODEL.BACKBONE, cfg.MODEL.OUTPUT_STRIDE
     if name not in BACKBONES:
