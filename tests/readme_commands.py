@@ -193,6 +193,9 @@ SMOKE = {
     "DATASET.TEST_SPLIT test": Smoke(
         not_run="VOC is not there; tests/segmentation/test_submission.py makes a little of it"
     ),
+    "python tools/compare.py A/test/segmentation_val_full.npz B/test/segmentation_val_full.npz": Smoke(
+        {f"{run}/test/segmentation_val_full.npz": "output/segmentation/counts.npz" for run in "AB"}, "--resamples 20"
+    ),
     "python tools/complexity.py --table 3": Smoke(),
     "python tools/reproduce.py --table 3 --like-for-like --dry-run": Smoke(),
     # data/README.md

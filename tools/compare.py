@@ -1,4 +1,7 @@
-"""Say whether one model is better than another: python tools/compare.py A_results.json B_results.json"""
+"""Say whether one model is better than another: python tools/compare.py A_results.json B_results.json
+
+Of segmentation networks: python tools/compare.py A/segmentation_val_full.npz B/segmentation_val_full.npz
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -10,8 +13,9 @@ from psa_pose.config import load_config
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        description="Paired comparison of two COCO keypoint result files: differences of every statistic with "
-        "bootstrap intervals and p-values, and the keypoints and images that moved most."
+        description="Paired comparison of two result files, COCO keypoints or the .npz of two segmentation tests: "
+        "differences of every statistic with bootstrap intervals and p-values, and the keypoints and images, or "
+        "classes, that moved most."
     )
     parser.add_argument("first", type=Path, help="result file, as tools/test.py writes it, or anybody's")
     parser.add_argument("second", type=Path, help="the other one, on the same images")
@@ -27,6 +31,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     if args.report and not args.cfg:
         parser.error("--report needs --cfg")
+    if args.first.suffix == ".npz":
+        if args.annotations or args.report or args.overrides or args.cfg:
+            parser.error("two .npz files need nothing but --resamples and --json")
+        from psa_pose.segmentation.evaluation.compare import run_compare as compare_labels
+
+        compare_labels(args.first, args.second, args.resamples, args.json)
+        return
     config = load_config(args.cfg, args.overrides) if args.cfg else None
 
     from psa_pose.evaluation.compare import run_compare

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from psa_pose.files import write_json, write_text
 from psa_pose.metrics.comparison import Comparison, compare
 from psa_pose.metrics.pck.torso import PCK
 from psa_pose.metrics.protocol import BOXES, mixed_protocols
+from psa_pose.metrics.significance import Estimate
 from psa_pose.tables import format_columns
 from psa_pose.visualization.draw import ring_joints
 from psa_pose.visualization.evaluation_page import ComparisonReport
@@ -68,7 +69,7 @@ def run_compare(
     info(f"\n{format_table(rows, ['first', 'second'])}\n")
     for warning in _warnings(rows):
         info(f"{warning}\n")
-    info(f"{_differences(answer, resamples)}\n\n{_moved(answer)}")
+    info(f"{difference_table(answer.differences, resamples)}\n\n{_moved(answer)}")
     if json_path:
         write_json(json_path, {"first": rows[0].as_dict(), "second": rows[1].as_dict(), **answer.as_dict()})
         info(f"\nwritten to {json_path}")
@@ -163,10 +164,11 @@ def _figures(source: PictureSource, answer: Comparison, persons: list[int]) -> l
     return figures
 
 
-def _differences(answer: Comparison, resamples: int) -> str:
+def difference_table(differences: Mapping[str, Estimate], resamples: int) -> str:
+    """A row per statistic of what the second result has more, 0 to 1, in percent."""
     rows = [
         [name, f"{100 * d.value:+.2f}", f"{100 * d.low:+.2f} to {100 * d.high:+.2f}", f"{d.p_value:.3f}"]
-        for name, d in answer.differences.items()
+        for name, d in differences.items()
     ]
     title = f"second minus first, percent; 95 % interval and two-sided p of {resamples} resamples of the images"
     return f"{title}\n{format_columns(['', 'difference', 'interval', 'p'], rows)}"

@@ -1,6 +1,7 @@
 """The second task through the same training and testing: whole runs of a tiny network on a few drawn scenes."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from psa_pose.evaluation.test import load_model, run_test
 from psa_pose.files import read_json
 from psa_pose.segmentation.data.label_files import read_indices
 from psa_pose.segmentation.data.synthetic import label_folder
+from psa_pose.segmentation.evaluation.compare import run_compare as compare_labels
 from psa_pose.segmentation.inference.labeller import build_scores
 from psa_pose.segmentation.metrics.confusion import STATS
 from psa_pose.tasks import build_task
@@ -23,6 +25,7 @@ from psa_pose.training import step as training_step
 from psa_pose.training.loop import run_train
 from psa_pose.training.setup import build_state
 from psa_pose.training.step import train_step
+from tests.commands import run_here
 from tests.runs import json_lines
 
 REPOSITORY = Path(__file__).parents[2]
@@ -66,6 +69,22 @@ def test_a_run_leaves_losses_figures_and_pictures(run):
     assert "skeleton" not in content
 
 
+def check_comparison(folder, results, tmp_path):
+    """tools/compare.py: against itself nothing, full against full + flip the difference of the two."""
+    files = [folder / f"segmentation_val_{protocol}.npz" for protocol in ("full", "flip")]
+    done = run_here(REPOSITORY / "tools/compare.py", *files, "--resamples", 50, "--json", tmp_path / "difference.json")
+    assert done.returncode == 0, done.stderr
+    assert "warning: full is compared with full + flip" in done.stdout
+    found = read_json(tmp_path / "difference.json", "file")
+    full, _, flip, _ = results
+    assert found["differences"]["miou"]["value"] == pytest.approx(flip.stats["miou"] - full.stats["miou"], abs=1e-12)
+    assert found["first"]["pixel_accuracy"] == full.stats["pixel_accuracy"]
+    same = compare_labels(files[0], files[0], 10, info=[].append)
+    assert all(d.value == d.low == d.high == 0 for d in same.values())
+    with pytest.raises(DataError, match=r"holds no counts that tools/test.py wrote"):
+        compare_labels(folder / "metrics.json", files[0])
+
+
 def test_a_test_names_its_protocols_and_its_masks_are_what_was_scored(run, scene_config, scenes, tmp_path):
     protocols = ["full", "crop", "flip", "ms_flip"]
     cfg = scene_config("TEST.PROTOCOLS", protocols, "TEST.CROP_SIZE", 48, "OUTPUT_DIR", tmp_path / "test")
@@ -78,6 +97,7 @@ def test_a_test_names_its_protocols_and_its_masks_are_what_was_scored(run, scene
         assert (folder / f"segmentation_val_{result.protocol}_report.html").is_file()
         stored = np.load(folder / f"segmentation_val_{result.protocol}.npz")
         np.testing.assert_array_equal(stored["confusion"], result.confusion)
+    check_comparison(folder, results, tmp_path)
     full = results[0]
     right = labelled = 0
     for name in full.names:
@@ -217,6 +237,36 @@ def test_contradictions_are_named_before_any_data_is_read(scene_config, words, s
         build_task(scene_config(*words))
 
 
+def test_a_test_split_without_labels_is_refused_before_the_first_step(scene_config, scenes):
+    words = ["DATASET.FORMAT", "folder", "DATASET.TRAIN_IMAGES", "images/train", "DATASET.TRAIN_LABELS", "labels/train"]
+    cfg = scene_config(*words, "DATASET.TEST_IMAGES", "images/val", "DATASET.TEST_LABELS", "")
+    with pytest.raises(DataError, match=r"images/val has no labels to score with; test another split"):
+        run_train(build_task(cfg))
+    assert not losses_file(cfg).exists()
+
+
+def losses_file(cfg) -> Path:
+    return Path(cfg.OUTPUT_DIR) / "metrics.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("batch", "parts", "fits"),
+    [(4, 1, True), (11, 1, False), (13, 1, True), (1, 1, False), (4, 3, True), (5, 2, False), (3, 2, False)],
+)
+def test_a_step_of_one_image_is_refused_where_it_cannot_be_normalised(scene_config, batch, parts, fits):
+    """Of 12 pictures: 4 in three parts are 2 and 2, as the step cuts them; 5, 5 and 2 in two parts leave one alone."""
+    words = ["TRAIN.BATCH_SIZE", batch, "TRAIN.ACCUMULATE", parts]
+    task = build_task(scene_config(*words))
+    if fits:
+        assert len(task.train_set(print)) == 12
+        return
+    with pytest.raises(ValueError, match="more than 1 value"):
+        task.build_model()(torch.zeros(1, 3, 64, 64))
+    with pytest.raises(ConfigError, match="shows deeplabv3plus one image alone"):
+        task.train_set(print)
+    build_task(scene_config(*words, "MODEL.NAME", "hrnetv2")).train_set(print)
+
+
 def test_segmentation_words_are_refused_in_a_pose_config(tiny_config):
     with pytest.raises(ConfigError, match="is 'hrnetv2' but TASK is 'pose'"):
         tiny_config("MODEL.NAME", "hrnetv2")
@@ -239,6 +289,21 @@ def test_a_missing_label_ends_a_run_or_is_counted(scene_config, scenes, tmp_path
     assert len(dataset) == 3
     assert any(line.startswith("skipped: label") for line in said)
     assert any("the same pictures" in line for line in said)
+
+
+def test_class_uniform_crops_leave_out_an_unusable_label_where_that_is_asked_for(scene_config, scenes, tmp_path):
+    for kind in ("images", "labels"):
+        shutil.copytree(scenes / kind / "train", tmp_path / kind)
+    (tmp_path / "labels/000002.png").write_text("no picture")
+    words = ["DATASET.FORMAT", "folder", "DATASET.ROOT", tmp_path, "AUGMENT.CLASS_UNIFORM_PROB", 0.5]
+    words += [word for w in ("TRAIN", "TEST") for k in ("images", "labels") for word in (f"DATASET.{w}_{k.upper()}", k)]
+    with pytest.raises(DataError, match=r"000002.png is not a picture .*ON_ERROR skip"):
+        build_task(scene_config(*words)).train_set(print)
+    said = []
+    dataset = build_task(scene_config(*words, "DATASET.ON_ERROR", "skip")).train_set(said.append)
+    assert "skipped 1 unusable" in said[-1]
+    assert 1 not in dataset.places.picture
+    assert set(dataset.places.picture) == set(range(12)) - {1}
 
 
 def test_a_picture_in_train_and_test_is_refused(scene_config):

@@ -97,11 +97,16 @@ class SegmentationResult:
         }
 
     def write(self, folder: Path) -> Path:
-        """Write the figures, the counts of every image, index PNGs and a sheet; the path of the figures."""
+        """The path of the figures, after they, the counts of every image, index PNGs and a sheet were written."""
         path = folder / f"{self.stem}.json"
         counts = io.BytesIO()
         np.savez_compressed(
-            counts, names=np.array(self.names), classes=np.array(self.classes.names), confusion=self.confusion
+            counts,
+            names=np.array(self.names),
+            classes=np.array(self.classes.names),
+            confusion=self.confusion,
+            protocol=np.array(self.protocol),
+            split=np.array(self.split),
         )
         write_bytes(path.with_suffix(".npz"), counts.getvalue())
         for name, png in self.masks.items():
