@@ -6,7 +6,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 GPU = torch.device("cuda", 0)
 
 # Their result, or its shape, is needed on the host.
-_READS = {"_local_scalar_dense", "equal", "item", "masked_select", "nonzero", "unique_dim", "_unique2"}
+_READS = {
+    "_linalg_check_errors",
+    "_local_scalar_dense",
+    "equal",
+    "item",
+    "masked_select",
+    "nonzero",
+    "unique_dim",
+    "_unique2",
+}
 
 
 class Waits(TorchDispatchMode):

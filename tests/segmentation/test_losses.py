@@ -11,7 +11,7 @@ from psa_pose.errors import ConfigError
 from psa_pose.segmentation.cityscapes_classes import CLASS_WEIGHTS
 from psa_pose.segmentation.losses.build import OutputsLoss
 from psa_pose.segmentation.losses.pixelwise import CrossEntropy, Focal, Ohem
-from psa_pose.segmentation.losses.rmi import BinaryCrossEntropy, RegionMutualInformation
+from psa_pose.segmentation.losses.rmi import BinaryCrossEntropy, RegionMutualInformation, lower_bounds
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden/segmentation/losses.npz")
 
@@ -151,3 +151,9 @@ def test_losses_on_a_gpu_equal_those_on_the_cpu():
         expected = whole(loss, logits, labels)
         with torch.autocast("cuda", torch.bfloat16):
             assert whole(loss, logits.cuda(), labels.cuda()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_has_no_logarithm_is_a_nan_that_the_run_notices():
+    maps = torch.rand(2, 3, 20, 24)
+    assert torch.isfinite(lower_bounds(maps, maps)).all()
+    assert torch.isnan(lower_bounds(maps, torch.stack([maps[0], maps[1] * torch.nan]))).tolist() == [False, True]

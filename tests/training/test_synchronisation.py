@@ -92,14 +92,16 @@ def test_targets_and_loss_of_other_codecs_wait_for_nothing(fake_gpu, codec):
     assert waits_of_steps(task, fake_gpu[0], persons()) == []
 
 
-def test_a_step_of_segmentation_waits_for_nothing(fake_gpu):
-    """But for class weights, which are sent to the device in every step."""
-    task = SegmentationTask(load_config("synthetic/segmentation", [*RECIPE, "LOSS.CLASS_WEIGHTS", "[1.0]"]), GPU)
+@pytest.mark.parametrize("loss", ["cross_entropy", "ohem", "focal", "rmi"])
+def test_a_step_of_segmentation_waits_for_nothing(fake_gpu, loss):
+    """With a weight per class where the loss has them."""
+    weights = "[1.0]" if loss in ("focal", "rmi") else "[0.8, 0.8, 1.2, 1.6, 1.0]"
+    words = ["LOSS.NAME", loss, "LOSS.CLASS_WEIGHTS", weights, "MODEL.CHANNELS_LAST", "False"]
+    task = SegmentationTask(load_config("synthetic/segmentation", [*RECIPE, *words]), GPU)
     fake_gpu.append(nn.Conv2d(3, len(task.classes.names), 1, device=GPU))
     pixels = torch.zeros(4, 32, 32, 3, dtype=torch.uint8)
-    assert (
-        waits_of_steps(task, fake_gpu[0], SegmentationBatch(pixels, pixels[..., 0], torch.arange(4), ("",) * 4)) == []
-    )
+    batch = SegmentationBatch(pixels, pixels[..., 0], torch.arange(4), ("",) * 4)
+    assert waits_of_steps(task, fake_gpu[0], batch) == []
 
 
 def test_a_step_that_reads_its_loss_is_noticed(fake_gpu):

@@ -77,14 +77,17 @@ def lower_bounds(wanted: Tensor, probabilities: Tensor) -> Tensor:
     ridge = RIDGE * torch.eye(RADIUS**2, dtype=torch.float64, device=y.device)
     p_t = p.transpose(2, 3)
     y_p = y @ p_t
-    unknown = y @ y.transpose(2, 3) - y_p @ torch.linalg.solve(p @ p_t + ridge, y_p.transpose(2, 3))
+    # The forms that raise nothing: to see whether they should would wait for a GPU. A NaN is noticed later.
+    solved, _ = torch.linalg.solve_ex(p @ p_t + ridge, y_p.transpose(2, 3))
+    unknown = y @ y.transpose(2, 3) - y_p @ solved
     return 0.5 * _log_determinant(unknown + ridge).sum(1) / RADIUS**2
 
 
 def _log_determinant(matrices: Tensor) -> Tensor:
-    """Of positive definite matrices (..., n, n)."""
-    diagonal = torch.linalg.cholesky(matrices).diagonal(dim1=-2, dim2=-1)
-    return 2 * diagonal.log().sum(-1)
+    """(...,) of positive definite matrices (..., n, n); NaN where one is not."""
+    factors, failed = torch.linalg.cholesky_ex(matrices)
+    logarithms = factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return (2 * logarithms).masked_fill(failed != 0, torch.nan)
 
 
 def _neighbourhoods(maps: Tensor) -> Tensor:
