@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
 from psa_pose.errors import DataError
 from psa_pose.metrics.coco_ap import RECALLS, STATS
 from psa_pose.metrics.matching import Matches
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 # Resamples whose curves are held at once.
 _CHUNK = 64
@@ -62,6 +65,9 @@ def _steps(matches: Matches, group: int, threshold: int) -> tuple[sparse.csr_mat
     """The curve's steps, one per hit in the order of the scores: whose image each hit is (steps, M), and the images of
     all who were found since the step before, the hit included. False alarms after the last hit change nothing.
     """
+    # Here, because it takes a tenth of a second that a training's start does not need.
+    from scipy import sparse
+
     order = np.argsort(-matches.predicted.scores, kind="stable")
     right, wrong = matches.true_false_positives(group, threshold)
     right, counts, image = right[order], (right | wrong)[order], matches.predicted.image[order]

@@ -24,10 +24,17 @@ def check_labels(labels: Labels) -> list[Finding]:
     if not len(labels):
         return []
     around = extents(labels.joints, labels.visible)
+    held = in_boxes(labels.boxes, labels.joints, labels.visible)
     return (
         _fractions(labels, around)
-        or _wrong_boxes(labels, around)
-        or [*_positions(labels, around), *_areas(labels), *_corner_points(labels), *_repeats(labels), *_filled(labels)]
+        or _wrong_boxes(labels, around, held)
+        or [
+            *_positions(labels, around, held),
+            *_areas(labels),
+            *_corner_points(labels),
+            *_repeats(labels),
+            *_filled(labels),
+        ]
     )
 
 
@@ -53,11 +60,11 @@ def _fractions(labels: Labels, around: np.ndarray) -> list[Finding]:
     return [Finding("error", f"{text}: fractions of the image? Write pixels")]
 
 
-def _wrong_boxes(labels: Labels, around: np.ndarray) -> list[Finding]:
+def _wrong_boxes(labels: Labels, around: np.ndarray, held: np.ndarray) -> list[Finding]:
     """An error where the boxes hold the keypoints in another reading, and not as x, y, width, height."""
     if _small_sizes(labels):
         return []
-    stated, stated_iou = _fit(labels, labels.boxes), _likeness(around, labels.boxes)
+    stated, stated_iou = held & on_images(labels.boxes, labels.sizes), _likeness(around, labels.boxes)
     best, text = 0.0, ""
     # Only corners, taken for width and height, may still hold the keypoints: in much larger boxes.
     readings = list(BOX_READINGS.items())[: None if stated.mean() < 0.75 else 1]
@@ -88,9 +95,8 @@ def _likeness(around: np.ndarray, boxes: np.ndarray) -> float:
     return float(np.median(iou(around, boxes)))
 
 
-def _positions(labels: Labels, around: np.ndarray) -> list[Finding]:
-    """Keypoints in their box; boxes and keypoints on their image."""
-    held = in_boxes(labels.boxes, labels.joints, labels.visible)
+def _positions(labels: Labels, around: np.ndarray, held: np.ndarray) -> list[Finding]:
+    """Keypoints in their box; boxes and keypoints on their image. held (N,): whose box has most of its keypoints."""
     remedy = "boxes and keypoints must be pixels of the same picture"
     if held.mean() < WARN_BELOW:
         readings = point_readings(labels.joints, labels.visible, labels.boxes, labels.sizes)
@@ -103,16 +109,17 @@ def _positions(labels: Labels, around: np.ndarray) -> list[Finding]:
     order = np.argsort(-np.nan_to_num(distance), kind="stable")
     found = of_share(held[order], labels.ids[order], "have their labelled keypoints in their box", remedy)
     size = np.concatenate([np.zeros_like(labels.sizes), labels.sizes], axis=1)
-    there = count_in(size, labels.joints, labels.visible, 0.02, 2) == labels.visible.sum(1)
+    shown = labels.visible.sum(1)
+    there = count_in(size, labels.joints, labels.visible, 0.02, 2) == shown
     there |= (labels.sizes == 0).any(1)
     picture = "labels must be pixels of the picture whose size the file states: were they made at another size?"
     found += of_share(there, labels.ids, "have their labelled keypoints on their image", picture)
     boxes = on_images(labels.boxes, labels.sizes, 0.05)
     found += of_share(boxes, labels.ids, "have a box that lies on their image", picture)
-    outside = labels.visible.sum(1) - count_in(labels.boxes, labels.joints, labels.visible, 0, 0)
+    outside = shown - count_in(labels.boxes, labels.joints, labels.visible, 0, 0)
     poor = outside >= LEFT_OUT
     if not found and poor.mean() > LEFT_OUT_SHARE:
-        beside = outside == labels.visible.sum(1)
+        beside = outside == shown
         also = (
             f", {beside.sum():,} of them lie beside their person ({some(labels.ids[beside])})" if beside.any() else ""
         )

@@ -68,8 +68,10 @@ def on_images(boxes: np.ndarray, sizes: np.ndarray, share: float = 0.02, pixels:
 
 def extents(joints: np.ndarray, visible: np.ndarray) -> np.ndarray:
     """Boxes (N, 4) around the labelled keypoints; NaN where there is none."""
-    low = np.where(visible[..., None], joints, np.inf).min(1).astype(float)
-    high = np.where(visible[..., None], joints, -np.inf).max(1).astype(float)
+    # Coordinate by coordinate, keypoints first: a minimum over the first axis is one of whole rows.
+    values, shown = joints.transpose(2, 1, 0), visible.T
+    low = np.stack([np.where(shown, axis, np.inf).min(0) for axis in values], axis=1).astype(float)
+    high = np.stack([np.where(shown, axis, -np.inf).max(0) for axis in values], axis=1).astype(float)
     boxes = np.concatenate([low, high - low], axis=1)
     return np.where(visible.any(1, keepdims=True), boxes, np.nan)
 

@@ -47,6 +47,8 @@ class Persons:
 
     def select(self, rows: np.ndarray) -> Persons:
         """The persons of the given rows (indices or mask), on the same images."""
+        if rows.dtype == bool and rows.all():
+            return self
         shared = {"image_ids", "image_names", "image_sizes"}
         return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name not in shared})
 

@@ -16,8 +16,9 @@ import json
 import mmap
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain, islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ class _Person(msgspec.Struct, gc=False):
     image_id: int
     bbox: tuple[float, float, float, float]
     area: float
-    keypoints: list[float]
+    # A whole number is made faster than a fraction, and a small one not at all.
+    keypoints: list[int | float]
     iscrowd: int = 0
     category_id: int = UNSTATED
     num_keypoints: int = UNSTATED
@@ -124,53 +126,62 @@ def _read_list(text: mmap.mmap, at: int, decoder: msgspec.json.Decoder, add: Cal
 
 
 class _Images:
-    """The images read so far: ids (n,), names as bytes, sizes (n, 2)."""
+    """The images read so far: ids (n,), names (n,) bytes, sizes (n, 2)."""
 
     def __init__(self) -> None:
-        self.ids, self.sizes = list[np.ndarray](), list[np.ndarray]()
-        self.names: list[bytes] = []
+        self.ids, self.names, self.sizes = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
 
     def add(self, images: list[_Image]) -> None:
         names = [image.file_name.replace("\\", "/") for image in images]
-        _need(all(name.isprintable() for name in names) and not {"", ".", ".."} & {i.file_name for i in images})
+        _need(all(map(str.isprintable, names)) and not {"", ".", ".."} & {i.file_name for i in images})
         sizes = np.array([(image.width, image.height) for image in images], float)
         _need((sizes >= 1).all() and (sizes < MOST).all())
-        self.ids.append(np.array([image.id for image in images], np.int64))
-        self.names += [name.encode() for name in names]
+        self.ids.append(_column(images, "id"))
+        self.names.append(np.array([name.encode() for name in names]))
         self.sizes.append(sizes)
 
 
 class _Persons:
-    """The annotations read so far, all of them: facts (n, 5) int64, their id, image, crowd, category, keypoints stated.
+    """The annotations read so far: ids, image_ids (n,) of all of them, and the categories that they state.
 
-    kept (n,) bool: no crowd, a labelled keypoint. boxes, areas, keypoints: of those kept, as in `Labels`.
+    kept (n,) bool: no crowd, a labelled keypoint. boxes, areas, joints, visible: of those kept, as in `Labels`.
     """
 
     def __init__(self, joints: int) -> None:
         self._joints = joints
-        self.facts, self.kept = list[np.ndarray](), list[np.ndarray]()
-        self.boxes, self.areas, self.keypoints = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
+        self.categories: set[int] = set()
+        self.ids, self.image_ids, self.kept = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
+        self.boxes, self.areas = list[np.ndarray](), list[np.ndarray]()
+        self.joints, self.visible = list[np.ndarray](), list[np.ndarray]()
 
     def add(self, persons: list[_Person]) -> None:
         n, size = len(persons), 3 * self._joints
-        _need({len(person.keypoints) for person in persons} == {size})
-        numbers = np.fromiter(chain.from_iterable(person.keypoints for person in persons), float, n * size)
-        keypoints, boxes = numbers.reshape(n, -1, 3), np.array([person.bbox for person in persons])
-        areas = np.array([person.area for person in persons])
+        listed = [person.keypoints for person in persons]
+        _need(set(map(len, listed)) == {size})
+        keypoints = np.fromiter(chain.from_iterable(listed), float, n * size).reshape(n, -1, 3)
+        boxes = np.fromiter(chain.from_iterable(person.bbox for person in persons), float, n * 4).reshape(n, 4)
+        areas = np.fromiter((person.area for person in persons), float, n)
         _need(all((np.abs(values) < MOST).all() for values in (keypoints, boxes, areas)))
         _need(np.isin(keypoints[..., 2], (0, 1, 2)).all())
-        # OverflowError where one does not fit.
-        facts = np.array([(p.id, p.image_id, p.iscrowd, p.category_id, p.num_keypoints) for p in persons], np.int64)
-        labelled = (keypoints[..., 2] > 0).any(1)
-        _, _, crowd, _, stated = facts.T
+        crowd, stated = _column(persons, "iscrowd"), _column(persons, "num_keypoints")
+        visible = keypoints[..., 2] > 0
+        labelled = visible.any(1)
         _need(((crowd == 0) | (crowd == 1)).all())
         _need(((stated == UNSTATED) | ((stated == 0) == ~labelled)).all())
         kept = (crowd == 0) & labelled
-        self.facts.append(facts)
+        self.categories.update(map(attrgetter("category_id"), persons))
+        self.ids.append(_column(persons, "id"))
+        self.image_ids.append(_column(persons, "image_id"))
         self.kept.append(kept)
         self.boxes.append(boxes[kept])
         self.areas.append(areas[kept])
-        self.keypoints.append(keypoints[kept].astype(np.float32))
+        self.joints.append(keypoints[kept, :, :2].astype(np.float32))
+        self.visible.append(visible[kept])
+
+
+def _column(entries: Sequence[_Image | _Person], name: str) -> np.ndarray:
+    """A whole number of each entry, (n,) int64. Raises OverflowError where one does not fit."""
+    return np.fromiter(map(attrgetter(name), entries), np.int64, len(entries))
 
 
 def _person_category(listed: Any, wanted: str, path: Path, skeleton: Skeleton, persons: _Persons) -> int:
@@ -179,34 +190,47 @@ def _person_category(listed: Any, wanted: str, path: Path, skeleton: Skeleton, p
     named = keypoint_category(listed, wanted, path)
     if named is None or names_problem(named, skeleton):
         raise _Unclear
-    used = np.unique(np.concatenate([facts[:, 3] for facts in persons.facts]))
-    _need(set(used.tolist()) <= {named["id"], UNSTATED})
+    _need(persons.categories <= {named["id"], UNSTATED})
     return named["id"]
 
 
 def _labels(path: Path, category: int, images: _Images, persons: _Persons) -> Labels | None:
     """The arrays put together; None where ids repeat, or one names no image."""
-    image_ids, facts, kept = np.concatenate(images.ids), np.concatenate(persons.facts), np.concatenate(persons.kept)
+    image_ids, ids, named, kept = map(_joined, (images.ids, persons.ids, persons.image_ids, persons.kept))
     order = np.argsort(image_ids)
-    place = order[np.searchsorted(image_ids[order], facts[:, 1]).clip(max=len(order) - 1)]
-    unique = all(len(np.unique(ids)) == len(ids) for ids in (image_ids, facts[:, 0]))
-    if not unique or (image_ids[place] != facts[:, 1]).any():
+    place = order[np.searchsorted(image_ids[order], named).clip(max=len(order) - 1)]
+    if not (_differ(image_ids[order]) and _differ(np.sort(ids))) or (image_ids[place] != named).any():
         return None
-    keypoints = np.concatenate(persons.keypoints)
     return Labels(
         path=path,
         category=category,
         other_categories=0,
         image_ids=image_ids,
-        image_names=np.array(images.names),
-        image_sizes=np.concatenate(images.sizes),
-        ids=facts[kept, 0],
+        image_names=_joined(images.names),
+        image_sizes=_joined(images.sizes),
+        ids=ids[kept],
         image=place[kept],
-        boxes=np.concatenate(persons.boxes),
-        joints=keypoints[..., :2].copy(),
-        visible=keypoints[..., 2] > 0,
-        areas=np.concatenate(persons.areas),
+        boxes=_joined(persons.boxes),
+        joints=_joined(persons.joints),
+        visible=_joined(persons.visible),
+        areas=_joined(persons.areas),
     )
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """All parts in one array. The list is empty afterwards: a part is dropped as soon as it is copied."""
+    whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), np.result_type(*parts))
+    at = len(whole)
+    while parts:
+        part = parts.pop()
+        whole[at - len(part) : at] = part
+        at -= len(part)
+    return whole
+
+
+def _differ(ordered: np.ndarray) -> bool:
+    """Whether no number of (n,) rising ones is there twice."""
+    return bool((ordered[1:] != ordered[:-1]).all())
 
 
 def _need(fact: bool | np.bool_) -> None:
