@@ -69,8 +69,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.boxes and args.camera is not None:
         raise ConfigError("--boxes gives boxes to files; leave it out with --camera")
     camera = None if args.camera is None else open_camera(args.camera)
-    if is_segmentation(load_checkpoint(args.checkpoint)):
-        segment(args, files)
+    content = load_checkpoint(args.checkpoint)
+    if is_segmentation(content):
+        segment(args, files, content["config"])
         return
     dtype = torch.bfloat16 if args.bf16 else torch.float32
     estimator = PoseEstimator.from_checkpoint(args.checkpoint, args.device, not args.no_flip, dtype)
@@ -94,8 +95,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     finish(args, files, problems)
 
 
-def segment(args: argparse.Namespace, files: list[Path]) -> None:
-    """The class of every pixel instead of people: the checkpoint is a segmentation network's."""
+def segment(args: argparse.Namespace, files: list[Path], trained_with: str) -> None:
+    """The class of every pixel instead of people: the checkpoint is a segmentation network's.
+
+    trained_with: its config. A network that joins scales does so; any other one sees the mirrored picture too.
+    """
+    from psa_pose.config import parse_config
     from psa_pose.device import usable_device
     from psa_pose.segmentation.inference.infer import run_segment
     from psa_pose.segmentation.inference.segmenter import Segmenter
@@ -106,7 +111,8 @@ def segment(args: argparse.Namespace, files: list[Path]) -> None:
     for option, value in given.items():
         if value:
             raise ConfigError(f"{option} is for people, but {args.checkpoint} is a segmentation network; leave it out")
-    protocol = "" if args.no_flip else "flip"
+    joins = parse_config(trained_with, f"checkpoint {args.checkpoint}").MODEL.NAME == "hrnet_ocr_hmsa"
+    protocol = ("hmsa" if joins else "full") if args.no_flip or joins else "flip"
     segmenter = Segmenter.from_checkpoint(args.checkpoint, args.device, protocol, "bf16" if args.bf16 else "fp32")
     with ThreadWaiting(usable_device(args.device), print) as waiting:
         problems = run_segment(segmenter, files, args.out, args.frames, waiting.lap)

@@ -13,7 +13,7 @@ from psa_pose.evaluation.test import run_test
 from psa_pose.segmentation.data.label_files import read_indices
 from psa_pose.tasks import build_task
 from tests.commands import run_here
-from tests.segmentation.test_task import REPOSITORY
+from tests.segmentation.test_task import HMSA, REPOSITORY
 
 
 def save(cfg, path):
@@ -67,3 +67,19 @@ def test_what_does_not_fit_is_refused(checkpoint):
         psa_pose.Segmenter.from_checkpoint(checkpoint, "cpu", "crop")
     with pytest.raises(ConfigError, match="did you mean 'full'"):
         psa_pose.Segmenter.from_checkpoint(checkpoint, "cpu", "fulll")
+    with pytest.raises(ConfigError, match="'bf61' is no precision; did you mean 'bf16'"):
+        psa_pose.Segmenter.from_checkpoint(checkpoint, "cpu", precision="bf61")
+    with pytest.raises(ConfigError, match="cannot be used on a cpu"):
+        psa_pose.Segmenter.from_checkpoint(checkpoint, "cpu", precision="fp16")
+
+
+@pytest.mark.parametrize("protocol", ["flip", "hmsa"])
+def test_the_tool_mirrors_pictures_or_joins_scales(scene_config, scenes, tmp_path, protocol):
+    words = HMSA if protocol == "hmsa" else ["TEST.PROTOCOLS", ["ms_flip"]]
+    checkpoint = save(scene_config(*words), tmp_path / "network.pt")
+    picture, out = scenes / "images/val/000001.jpg", tmp_path / "out"
+    done = run_here(REPOSITORY / "tools/infer.py", picture, "--checkpoint", checkpoint, "--out", out, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    found = read_indices(out / "000001_labels.png")
+    np.testing.assert_array_equal(found, psa_pose.Segmenter.from_checkpoint(checkpoint, "cpu", protocol)(picture))
+    assert (found != psa_pose.Segmenter.from_checkpoint(checkpoint, "cpu", "full")(picture)).any()

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from psa_pose.checkpoints.spec import SPEC_KEY
-from psa_pose.device import place, usable_device
-from psa_pose.errors import ConfigError, DataError
+from psa_pose.config.choices import PRECISIONS
+from psa_pose.device import DTYPES, check_dtype, place, usable_device
+from psa_pose.errors import ConfigError, DataError, closest
 from psa_pose.inference.backends import open_session
 from psa_pose.media.pictures import as_pixels
 from psa_pose.segmentation.classes import ClassList
@@ -42,7 +43,8 @@ class Segmenter:
         """From what tools/train.py wrote, and nothing else.
 
         device: "auto" (a GPU if there is one), or torch's word for one. protocol: of TEST.PROTOCOLS; "" takes the
-        first that the network was trained to be tested by, "full" where that is "crop". precision: of TEST.PRECISION.
+        first that the network was trained to be tested by, "full" where that is "crop". precision: "fp32", "bf16", or
+        on a GPU "fp16".
         Raises CheckpointError for an unfit file, ConfigError for what the device cannot do.
         """
         model, spec, cfg = load_segmentation(path)
@@ -52,6 +54,9 @@ class Segmenter:
                 raise ConfigError("protocol crop leaves out the rim of a picture; ask for full")
             chosen = "full"
         where = usable_device(device)
+        if precision not in PRECISIONS:
+            raise ConfigError(f"{precision!r} is no precision; {closest(precision, PRECISIONS)}")
+        check_dtype(DTYPES.get(precision, torch.float32), where)
         cfg.defrost()
         cfg.TEST.PRECISION = precision
         return cls(build_labeller(cfg, place(model, cfg, where), chosen, where), spec, chosen)

@@ -14,16 +14,15 @@ DISTANCE = 0.02
 def boundary_mask(labels: np.ndarray, distance: int) -> np.ndarray:
     """(H, W) bool: pixels at most `distance` from a pixel of another value, or from the border.
 
-    labels: (H, W) uint8. distance: whole pixels, in the larger of x and y. For each value these are
-    the pixels that erosion takes from its mask.
+    labels: (H, W) uint8. distance: whole pixels from 1, in the larger of x and y. For each value these are the pixels
+    that erosion takes from its mask.
     """
-    padded = cv2.copyMakeBorder(labels, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    # The border differs from every value when both extremes are looked at apart.
-    rim = np.ones(padded.shape, np.uint8)
-    rim[1:-1, 1:-1] = 0
     window = np.ones((2 * distance + 1, 2 * distance + 1), np.uint8)
-    same = cv2.erode(padded, window) == cv2.dilate(padded, window)
-    return (~same | (cv2.dilate(rim, window) > 0))[1:-1, 1:-1]
+    # OpenCV leaves out what is beyond the border.
+    near = cv2.erode(labels, window) != cv2.dilate(labels, window)
+    near[:distance] = near[-distance:] = True
+    near[:, :distance] = near[:, -distance:] = True
+    return near
 
 
 def boundary_counts(label: np.ndarray, prediction: np.ndarray, classes: int, distance: float = DISTANCE) -> np.ndarray:
