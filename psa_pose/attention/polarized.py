@@ -193,6 +193,8 @@ class _Scale(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, channel: Tensor, spatial: Tensor, combine: Callable[..., Tensor]) -> Tensor:
         ctx.save_for_backward(x, channel, spatial)
         ctx.combine = combine
+        if torch.compiler.is_compiling():
+            return _product(x, channel, spatial, combine)
         # Written into the layout of x; in place, because passes over memory are what this costs.
         return combine(channel, spatial, out=torch.empty_like(x)).mul_(x)
 
@@ -206,7 +208,14 @@ class _Scale(torch.autograd.Function):
         else:
             for_channel = torch.bmm(product, spatial.transpose(1, 2))
             for_spatial = torch.bmm(channel.transpose(1, 2), product)
+        if torch.compiler.is_compiling():
+            return _product(gradient, channel, spatial, ctx.combine), for_channel, for_spatial, None
         return ctx.combine(channel, spatial, out=product).mul_(gradient), for_channel, for_spatial, None
+
+
+def _product(x: Tensor, channel: Tensor, spatial: Tensor, combine: Callable[..., Tensor]) -> Tensor:
+    """What a compiler is shown: it breaks its graph at an `out` that is channels-last, and saves the passes itself."""
+    return x * combine(channel, spatial)
 
 
 def _pool_both(x: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:

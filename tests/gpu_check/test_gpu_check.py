@@ -117,6 +117,7 @@ def test_what_a_gpu_is_asked_is_answered_by_a_cpu(tiny_config):
         assert steps.after_infinity(started, batch) == "skipped"
         started.run = replace(started.run, state=replace(started.run.state, scaler=torch.amp.GradScaler(enabled=False)))
         assert steps.after_infinity(started, batch) == "weights were changed"
+        assert steps.graph_breaks(started) == (0, "")
 
 
 def test_launches_are_operators_that_compute():
