@@ -54,6 +54,8 @@ def _check_loss(config: CfgNode) -> None:
         )
     if len(loss.CLASS_WEIGHTS) > 1 and loss.NAME in ("focal", "rmi"):
         raise ConfigError(f"LOSS.CLASS_WEIGHTS is set but LOSS.NAME is {loss.NAME!r}, which has none; write [1.0]")
+    if loss.OVER_ALL_PIXELS and loss.NAME == "rmi":
+        raise ConfigError("LOSS.OVER_ALL_PIXELS is set but LOSS.NAME is 'rmi', which has no such mean; write false")
 
 
 def _check_protocols(config: CfgNode) -> None:

@@ -142,7 +142,8 @@ def test_samples_depend_on_seed_epoch_and_row_alone(voc):
     first, again = make_segmentation_batch(dataset, keys), make_segmentation_batch(dataset, keys[::-1])
     assert torch.equal(first.images, again.images.flip(0))
     assert torch.equal(first.labels, again.labels.flip(0))
-    assert first.rows.tolist() == [1, 1, 2]
+    assert torch.equal(first.rows, again.rows.flip(0))
+    assert make_segmentation_batch(make_dataset(voc), keys).rows.tolist() == [1, 1, 2]
     assert not torch.equal(first.images[0], first.images[1])
     dataset.seed = 1
     assert not torch.equal(make_segmentation_batch(dataset, keys).images, first.images)
@@ -265,6 +266,7 @@ def test_class_uniform_crops_show_the_class_they_were_drawn_for(voc):
         chosen, (x, y) = places.draw(generator)
         label = dataset.read(chosen)[1]
         batch = make_segmentation_batch(dataset, [(0, row % 9)])
+        assert batch.rows.tolist() == [chosen]
         windows = np.lib.stride_tricks.sliding_window_view(label, (10, 10))
         same = (windows == batch.labels[0].numpy()).all((2, 3)) | (windows == batch.labels[0].numpy()[:, ::-1]).all(
             (2, 3)

@@ -24,7 +24,7 @@ MEAN_COLOR = (124, 116, 104)
 
 
 class SegmentationBatch(NamedTuple):
-    """Crops and labels: images (B, H, W, 3) uint8, labels (B, H, W) uint8, rows (B,) of the samples.
+    """Crops and labels: images (B, H, W, 3) uint8, labels (B, H, W) uint8, rows (B,) of the pictures that they show.
 
     problems: "" or why a file could not be read; such a sample is grey and ignored everywhere.
     """
@@ -95,10 +95,11 @@ class SegmentationDataset(Dataset):
         size = (image.shape[1], image.shape[0])
         return image, read_label(self.pictures.labels[row], self.reader.table, size)
 
-    def crop(self, key: tuple[int, int], image_out: np.ndarray, label_out: np.ndarray) -> str:
-        """What is wrong with the files of (epoch, row), or "", after its augmented crop was written into the arrays.
+    def crop(self, key: tuple[int, int], image_out: np.ndarray, label_out: np.ndarray) -> tuple[int, str]:
+        """The picture's row and what is wrong with its files, or "", after an augmented crop of it was written.
 
-        image_out: (h, w, 3) uint8. label_out: (h, w) uint8; all 255 where something is wrong.
+        key: (epoch, row); a class-uniform crop is of another row. image_out: (h, w, 3) uint8. label_out: (h, w) uint8,
+        all 255 where something is wrong.
         """
         options, (epoch, row) = self.augmentation, key
         generator = sample_generator(self.seed, epoch, row)
@@ -113,13 +114,13 @@ class SegmentationDataset(Dataset):
             image, label = self.read(row)
         except DataError as error:
             image_out[...], label_out[...] = padding, IGNORE
-            return str(error)
+            return row, str(error)
         view = draw_view((image.shape[1], image.shape[0]), self.crop_size, options, generator, focus)
         cut(image, view, image_out, padding)
         cut(label, view, label_out, self.pad_label)
         if options.color:
             jitter_color(image_out, options.color, generator, self.channel_order)
-        return ""
+        return row, ""
 
 
 def make_segmentation_batch(dataset: SegmentationDataset, keys: Sequence[tuple[int, int]]) -> SegmentationBatch:
@@ -128,8 +129,8 @@ def make_segmentation_batch(dataset: SegmentationDataset, keys: Sequence[tuple[i
     images = torch.empty((len(keys), height, width, 3), dtype=torch.uint8)
     labels = torch.empty((len(keys), height, width), dtype=torch.uint8)
     parts = zip(keys, images.numpy(), labels.numpy(), strict=True)
-    problems = tuple(dataset.crop(*part) for part in parts)
-    return SegmentationBatch(images, labels, torch.tensor([row for _, row in keys]), problems)
+    rows, problems = zip(*(dataset.crop(*part) for part in parts), strict=True)
+    return SegmentationBatch(images, labels, torch.tensor(rows), problems)
 
 
 def make_whole_pictures(dataset: SegmentationDataset, keys: Sequence[tuple[int, int]]) -> list[WholePicture]:

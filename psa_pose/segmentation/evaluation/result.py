@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from psa_pose.files import write_bytes, write_json
+from psa_pose.metrics.pck.torso import mean_of_known
 from psa_pose.segmentation.classes import ClassList
 from psa_pose.segmentation.inference.protocols import PROTOCOL_WORDS
 from psa_pose.segmentation.metrics.confusion import STATS, class_counts, class_iou, summary
@@ -65,9 +66,7 @@ class SegmentationResult:
     def stats(self) -> dict[str, float]:
         """Every figure that is defined, 0 to 1."""
         values = dict(zip(STATS, summary(self.counts.sum(0)).tolist(), strict=True))
-        edges = class_iou(self.boundary)
-        defined = edges[~np.isnan(edges)]
-        values["boundary_iou"] = float(defined.mean()) if len(defined) else np.nan
+        values["boundary_iou"] = float(mean_of_known(class_iou(self.boundary), 0))
         return {name: value for name, value in (values | dict(self.server)).items() if not np.isnan(value)}
 
     @property

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from psa_pose.errors import DataError
+from psa_pose.metrics.pck.torso import mean_of_known
 from psa_pose.segmentation.cityscapes_classes import AVERAGE_INSTANCE_SIZE, CATEGORIES, EVALUATED, LABELS
 
 IDS = len(LABELS)
@@ -58,7 +59,9 @@ class CityscapesScores:
         """Table 5's four columns: miou, iiou, category_iou, category_iiou."""
         parts = (self.classes, self.instance_classes, self.categories, self.instance_categories)
         names = ("miou", "iiou", "category_iou", "category_iiou")
-        return {name: _mean(part) for name, part in zip(names, parts, strict=True)}
+        return {
+            name: float(mean_of_known(np.array([*part.values()]), 0)) for name, part in zip(names, parts, strict=True)
+        }
 
 
 def image_counts(label_ids: np.ndarray, instance_ids: np.ndarray, predicted_ids: np.ndarray) -> CityscapesCounts:
@@ -132,8 +135,3 @@ def _category_scores(counts: CityscapesCounts) -> tuple[dict[str, float], dict[s
 
 def _ratio(part: float, whole: float) -> float:
     return float(part / whole) if whole > 0 else float("nan")
-
-
-def _mean(values: dict[str, float]) -> float:
-    defined = [value for value in values.values() if not np.isnan(value)]
-    return float(np.mean(defined)) if defined else float("nan")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from psa_pose.errors import DataError
+from psa_pose.metrics.pck.torso import mean_of_known
 from psa_pose.segmentation.classes import IGNORE
 
 STATS = (
@@ -77,9 +78,9 @@ def summary(counts: np.ndarray) -> np.ndarray:
     total = labelled.sum(-1)
     weighted = np.where(labelled > 0, np.nan_to_num(iou), 0) * labelled
     figures = [
-        *(_mean_of_defined(iou), np.nan_to_num(iou).mean(-1)),
+        *(mean_of_known(iou, -1), np.nan_to_num(iou).mean(-1)),
         _ratio(counts[..., 0, :].sum(-1).astype(float), total),
-        *(_mean_of_defined(accuracy), np.nan_to_num(accuracy).mean(-1)),
+        *(mean_of_known(accuracy, -1), np.nan_to_num(accuracy).mean(-1)),
         _ratio(weighted.sum(-1), total),
     ]
     return np.where(total[..., None] > 0, np.stack(figures, -1), np.nan)
@@ -87,8 +88,3 @@ def summary(counts: np.ndarray) -> np.ndarray:
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=np.asarray(whole) > 0)
-
-
-def _mean_of_defined(values: np.ndarray) -> np.ndarray:
-    """The mean over the last axis of what is not NaN."""
-    return _ratio(np.nan_to_num(values).sum(-1), (~np.isnan(values)).sum(-1))
