@@ -193,6 +193,8 @@ SMOKE = {
     "DATASET.TEST_SPLIT test": Smoke(
         not_run="VOC is not there; tests/segmentation/test_submission.py makes a little of it"
     ),
+    "python tools/check_dataset.py --cfg configs/synthetic/segmentation.yaml": Smoke(),
+    "python tools/browse.py --cfg configs/synthetic/segmentation.yaml --out crops.html": Smoke(),
     "python tools/compare.py A/test/segmentation_val_full.npz B/test/segmentation_val_full.npz": Smoke(
         {f"{run}/test/segmentation_val_full.npz": "output/segmentation/counts.npz" for run in "AB"}, "--resamples 20"
     ),
