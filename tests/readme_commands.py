@@ -51,6 +51,7 @@ SMOKE = {
     "bash scripts/test.sh": Smoke(not_run=ITSELF),
     "bash scripts/gpu_check.sh": Smoke(not_run="tests/gpu_check runs its tool, some lines and, slowly, all"),
     "bash scripts/test.sh -m slow -k flat": Smoke(not_run=ITSELF),
+    "bash scripts/test.sh -m slow -k launch": Smoke(not_run=ITSELF),
     "bash scripts/test.sh -m slow": Smoke(not_run=ITSELF),
     "python tools/compare.py A_results.json B_results.json": Smoke(
         {"A_results.json": RESULTS.format("ground_truth"), "B_results.json": RESULTS.format("detector")},
