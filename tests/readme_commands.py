@@ -177,6 +177,11 @@ SMOKE = {
     "python tools/study.py --rows none squeeze_excitation global_context cbam non_local psa_channel "
     "psa_spatial psa_p psa_s psa_p:fig2 --seeds 0 1 2 TRAIN.EPOCHS 5 TRAIN.SCHEDULE.MILESTONES '[3,4]' "
     "TRAIN.EVAL_EVERY 5": Smoke(not_run="thirty runs; tests/scripts runs two"),
+    # configs/lsp/README.md
+    "python tools/study.py --cfg configs/lsp/lsp_simple_baseline_r18_128x96.yaml --rows none squeeze_excitation "
+    "psa_p:released psa_p:fig2 psa_s --seeds 1 2 3 --out output/lsp_study TRAIN.EPOCHS 12 TRAIN.EVAL_EVERY 3": Smoke(
+        not_run="fifteen runs of photographs; tests/scripts runs two"
+    ),
     # psa_pose/attention/README.md
     "python tools/complexity.py --table 6": Smoke(),
     # psa_pose/segmentation/README.md
@@ -230,5 +235,10 @@ SMOKE = {
         }
     ),
     "python tools/train.py --cfg mine.yaml": Smoke(add=f"{SMALL} OUTPUT_DIR output/mine_smoke"),
+    "python tools/train.py --cfg mine.yaml INPUT.SIZE '[96,128]' TRAIN.EPOCHS 48 TRAIN.OPTIMIZER.LR 2e-3 "
+    "OUTPUT_DIR output/small": Smoke(add=f"{SMALL} OUTPUT_DIR output/mine_small"),
+    "python tools/train.py --cfg mine.yaml MODEL.PRETRAINED output/small/last.pt": Smoke(
+        {"output/small/last.pt": "output/mine_small/last.pt"}, f"{SMALL} OUTPUT_DIR output/mine_large"
+    ),
     "python tools/test.py --cfg mine.yaml --checkpoint output/mine/best.pt": Smoke(add=f"{SMALL} --no-report"),
 }
