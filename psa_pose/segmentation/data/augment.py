@@ -86,14 +86,15 @@ def cut(source: np.ndarray, view: CropView, out: np.ndarray, padding: int | np.n
     left, right = (round((x - view.x) * width / view.width) for x in (x0, x1))
     top, bottom = (round((y - view.y) * height / view.height) for y in (y0, y1))
     method = cv2.INTER_LINEAR if source.ndim == 3 else cv2.INTER_NEAREST_EXACT
-    if (left, top, right, bottom) == (0, 0, width, height):
-        cv2.resize(source[y0:y1, x0:x1], (width, height), dst=out, interpolation=method)
+    if right > left and bottom > top:
+        part = out[top:bottom, left:right]
+        cv2.resize(source[y0:y1, x0:x1], part.shape[1::-1], dst=part, interpolation=method)
     else:
-        # Row by row: NumPy writes three bytes at a time where it is given one pixel.
-        out[...] = np.full_like(out[:1], padding)
-        if right > left and bottom > top:
-            part = out[top:bottom, left:right]
-            cv2.resize(source[y0:y1, x0:x1], part.shape[1::-1], dst=part, interpolation=method)
+        top = bottom = height
+    # By rows: NumPy writes three bytes at a time where it is given one pixel.
+    row = np.full_like(out[:1], padding)
+    out[:top] = out[bottom:] = row
+    out[top:bottom, :left], out[top:bottom, right:] = row[:, :left], row[:, right:]
     if view.mirror:
         cv2.flip(out, 1, dst=out)
 

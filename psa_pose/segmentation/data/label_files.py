@@ -50,7 +50,8 @@ def read_label(path: Path, table: np.ndarray, size: tuple[int, int] | None = Non
             "make them the same size"
         )
     labels = _through(values, table)
-    if labels.max(initial=0) >= UNKNOWN and (labels == UNKNOWN).any():
+    # Values that are their own labels are all known.
+    if labels is not values and (labels == UNKNOWN).any():
         wrong = sorted(set(np.unique(values[labels == UNKNOWN]).tolist()))
         allowed = int((table[:IGNORE] != UNKNOWN).sum())
         raise DataError(
