@@ -98,11 +98,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 def segment(args: argparse.Namespace, files: list[Path], trained_with: str) -> None:
     """The class of every pixel instead of people: the checkpoint is a segmentation network's.
 
-    trained_with: its config. A network that joins scales does so; any other one sees the mirrored picture too.
+    trained_with: its config.
     """
     from psa_pose.config import parse_config
     from psa_pose.device import usable_device
     from psa_pose.segmentation.inference.infer import run_segment
+    from psa_pose.segmentation.inference.labeller import usual_protocol
     from psa_pose.segmentation.inference.segmenter import Segmenter
     from psa_pose.threads import ThreadWaiting
 
@@ -111,8 +112,8 @@ def segment(args: argparse.Namespace, files: list[Path], trained_with: str) -> N
     for option, value in given.items():
         if value:
             raise ConfigError(f"{option} is for people, but {args.checkpoint} is a segmentation network; leave it out")
-    joins = parse_config(trained_with, f"checkpoint {args.checkpoint}").MODEL.NAME == "hrnet_ocr_hmsa"
-    protocol = ("hmsa" if joins else "full") if args.no_flip or joins else "flip"
+    cfg = parse_config(trained_with, f"checkpoint {args.checkpoint}")
+    protocol = usual_protocol(cfg, flip=not args.no_flip)
     segmenter = Segmenter.from_checkpoint(args.checkpoint, args.device, protocol, "bf16" if args.bf16 else "fp32")
     with ThreadWaiting(usable_device(args.device), print) as waiting:
         problems = run_segment(segmenter, files, args.out, args.frames, waiting.lap)

@@ -243,7 +243,6 @@ def _images_there(persons: Persons, folder: Path) -> np.ndarray:
     if not folder.is_dir():
         raise DataError(f"image folder {folder} does not exist; check DATASET.ROOT and the image folders")
     names = [name.decode() for name in persons.image_names]
-    parents = {os.path.dirname(name) if "/" in name else "" for name in names}
-    listed = set(os.listdir(folder)) if "" in parents else set()
-    listed |= {os.path.join(p, f) for p in parents - {""} if (folder / p).is_dir() for f in os.listdir(folder / p)}
+    parents = {name[: name.rfind("/") + 1] for name in names}
+    listed = {parent + f for parent in parents if (folder / parent).is_dir() for f in os.listdir(folder / parent)}
     return np.array([name in listed for name in names], bool)[persons.image]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import takewhile, zip_longest
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -59,9 +59,8 @@ class ImageFinder:
 
 def _shared_end(path: Path, name: str) -> int:
     """How many of the last parts of two paths agree."""
-    # As far as the shorter path goes.
-    parts = zip(reversed(path.parts), reversed(PurePosixPath(name).parts), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], parts))
+    pairs = zip_longest(reversed(path.parts), reversed(PurePosixPath(name).parts))
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def pictures_in(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from torch import nn
@@ -66,12 +67,12 @@ class SegmentationSpec:
         stated = _stated_classes(content, source).names
         if stated != self.classes.names:
             own = self.classes.names
-            # Either may have more classes: where all that both have agree, their number is what differs.
-            pairs = zip(stated, own, strict=False)
-            first = next((a for a, b in pairs if a != b), f"{len(stated)} classes")
+            pairs = enumerate(zip_longest(stated, own, fillvalue="(no class)"))
+            number, (there, here) = next(pair for pair in pairs if len(set(pair[1])) > 1)
             raise CheckpointError(
-                f"checkpoint {source} was trained on other classes ({len(stated)}: {first!r:.60} ...) than the "
-                f"{len(own)} of the config; write its DATASET.CLASSES and MODEL.NUM_CLASSES"
+                f"checkpoint {source} was trained on other classes than the config's: of its {len(stated)} number "
+                f"{number} is {there!r:.60}, of the config's {len(own)} {here!r:.60}; "
+                "write its DATASET.CLASSES and MODEL.NUM_CLASSES"
             )
 
 

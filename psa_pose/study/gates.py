@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from psa_pose.attention import PolarizedAttention
 from psa_pose.geometry import transform_points
-from psa_pose.metrics.pck.torso import mean_of_known
+from psa_pose.metrics.means import mean_of_known
 from psa_pose.models.gates import collect_gates
 from psa_pose.skeleton import Skeleton
 from psa_pose.task import Task

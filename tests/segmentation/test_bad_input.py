@@ -90,4 +90,5 @@ def test_a_class_list_of_another_length_than_the_checkpoints_is_named(tested, sc
     (tmp_path / "four.yaml").write_text("classes: [a, b, c, d]\n")
     words = ["DATASET.CLASSES", tmp_path / "four.yaml", "MODEL.NUM_CLASSES", "4", "MODEL.ATTENTION.NAME", "none"]
     done = tested("--checkpoint", tmp_path / "c.pt", *words)
-    check_sentence(done, "trained on other classes (5: 'background' ...) than the 4", "write its DATASET.CLASSES")
+    said = "trained on other classes than the config's: of its 5 number 0 is 'background', of the config's 4 'a'"
+    check_sentence(done, said, "write its DATASET.CLASSES")

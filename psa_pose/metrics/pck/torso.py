@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from psa_pose.metrics.means import mean_of_known
 from psa_pose.metrics.pck.head import GROUPS as SIDES
 from psa_pose.metrics.persons import GroundTruth, Predicted, read_ground_truth, read_predicted
 from psa_pose.metrics.significance import Estimate, draw_images, estimate
@@ -172,11 +173,3 @@ def _means(values: np.ndarray, image: np.ndarray, weights: np.ndarray) -> np.nda
 
 def _rows(errors: JointErrors, group: tuple[str, ...]) -> list[int]:
     return [errors.names.index(name) for name in group if name in errors.names]
-
-
-def mean_of_known(values: np.ndarray, axis: int) -> np.ndarray:
-    """The mean along an axis of what is no NaN; NaN where all is."""
-    known = ~np.isnan(values)
-    number = known.sum(axis)
-    total = np.where(known, values, 0).sum(axis)
-    return np.where(number > 0, total / np.maximum(number, 1), np.nan)

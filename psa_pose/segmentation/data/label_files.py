@@ -87,8 +87,8 @@ def read_indices(path: Path) -> np.ndarray:
         raise DataError(
             f"label {path} is a colour picture ({kind}), not class indices; convert each colour to its class's number"
         )
-    values = values.astype(np.uint8, copy=False)
-    return values // np.uint8(_grey_step(data)) if _grey_step(data) > 1 else values
+    values, step = values.astype(np.uint8, copy=False), _grey_step(data)
+    return values // np.uint8(step) if step > 1 else values
 
 
 def _grey_step(data: bytes) -> int:

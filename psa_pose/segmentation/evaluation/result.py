@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from psa_pose.files import write_bytes, write_json
-from psa_pose.metrics.pck.torso import mean_of_known
+from psa_pose.metrics.means import mean_of_known
 from psa_pose.segmentation.classes import ClassList
 from psa_pose.segmentation.inference.protocols import PROTOCOL_WORDS
 from psa_pose.segmentation.metrics.confusion import STATS, class_counts, class_iou, summary

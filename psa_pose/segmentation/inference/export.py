@@ -21,7 +21,7 @@ from psa_pose.files import write_bytes
 from psa_pose.models.fold import fold_batchnorm
 from psa_pose.predict import Normalization
 from psa_pose.run_log import Info
-from psa_pose.segmentation.inference.labeller import build_scores
+from psa_pose.segmentation.inference.labeller import build_scores, usual_protocol
 from psa_pose.segmentation.networks.hmsa import HMSA
 from psa_pose.segmentation.spec import SegmentationSpec, load_segmentation
 
@@ -129,8 +129,8 @@ def export_segmentation(
         info(f"note: the file pads nothing: it answers as with TEST.PAD_TO 1, not {cfg.TEST.PAD_TO}")
         cfg.defrost()
         cfg.TEST.PAD_TO = 1
-    scales = model.scales if isinstance(model, HMSA) and not flip else (1.0,)
-    protocol = "flip" if flip else "hmsa" if isinstance(model, HMSA) else "full"
+    protocol = "flip" if flip else usual_protocol(cfg, flip=False)
+    scales = model.scales if isinstance(model, HMSA) and protocol == "hmsa" else (1.0,)
     spec = SegmentationExportSpec(network, protocol, math.ceil(LEAST_SIDE / min(1.0, *scales)))
     graph = PictureGraph(fold_batchnorm(model), spec, cfg)
     data, run = (onnx_file if form == "onnx" else archive)(graph)

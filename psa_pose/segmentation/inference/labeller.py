@@ -62,6 +62,16 @@ def build_scores(cfg: CfgNode, model: nn.Module, protocol: str) -> Network:
     )
 
 
+def usual_protocol(cfg: CfgNode, flip: bool) -> str:
+    """What a command that names no protocol asks the config's network under: HMSA's joins its scales itself.
+
+    flip: any other network is shown the mirrored picture too.
+    """
+    if cfg.MODEL.NAME == "hrnet_ocr_hmsa":
+        return "hmsa"
+    return "flip" if flip else "full"
+
+
 def one_scale(model: nn.Module, protocol: str) -> Network:
     """The network at the image's own scale, but for protocol hmsa, under which HMSA's joins its scales."""
     if isinstance(model, HMSA):

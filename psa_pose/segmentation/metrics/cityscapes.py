@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from psa_pose.errors import DataError
-from psa_pose.metrics.pck.torso import mean_of_known
+from psa_pose.metrics.means import mean_of_known
 from psa_pose.segmentation.cityscapes_classes import AVERAGE_INSTANCE_SIZE, CATEGORIES, EVALUATED, LABELS
 
 IDS = len(LABELS)

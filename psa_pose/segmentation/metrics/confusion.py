@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from psa_pose.errors import DataError
-from psa_pose.metrics.pck.torso import mean_of_known
+from psa_pose.metrics.means import mean_of_known
 from psa_pose.segmentation.classes import IGNORE
 
 STATS = (

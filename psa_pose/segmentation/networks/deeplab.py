@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from psa_pose.errors import ConfigError
 from psa_pose.models.blocks import conv1x1_bn_relu, conv3x3, conv_bn_relu, resize_bilinear
 from psa_pose.models.resnet import init_backbone
+from psa_pose.segmentation.networks.pixel_network import PixelNetwork
 
 LOW_LEVEL_CHANNELS = 48
 RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
 
 
-class DeepLabV3Plus(nn.Module):
+class DeepLabV3Plus(PixelNetwork):
     """Images (B, 3, H, W) -> logits (B, classes, H, W); while it trains, the answer of `logits`.
 
     backbone: a trunk of that output stride; its `features()` begin at a quarter and end at the output stride.
@@ -55,10 +56,6 @@ class DeepLabV3Plus(nn.Module):
         """One map (B, classes, h, w), at a quarter of the images."""
         low, *_, high = cast(Any, self.backbone).features(images)
         return (self.classifier(low, high),)
-
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        maps = self.logits(images)
-        return maps if self.training else resize_bilinear(maps[-1], images.shape[2:], self.align_corners)
 
 
 class Decoder(nn.Module):

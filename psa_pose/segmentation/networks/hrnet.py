@@ -12,16 +12,32 @@ from torch import Tensor, nn
 
 from psa_pose.models.blocks import AttentionFactory, conv1x1, init_small, resize_bilinear
 from psa_pose.models.hrnet import HRNetTrunk
+from psa_pose.segmentation.networks.pixel_network import PixelNetwork
 
 
-class HRNetV2(HRNetTrunk):
-    """Images (B, 3, H, W) -> logits (B, classes, H, W); while it trains, the answer of `logits`.
+class JoinedTrunk(HRNetTrunk, PixelNetwork):
+    """HRNetV2's trunk: all four resolutions side by side.
 
     width, attention, where: see `HRNetTrunk`. align_corners: of every enlargement in it; True is how the published
-    weights were trained. All convolutions start from N(0, 0.001), as published.
+    weights were trained.
     """
 
-    align_corners: bool
+    def __init__(self, width: int, attention: AttentionFactory | None, where: str, align_corners: bool) -> None:
+        super().__init__(width, attention, where, 4, align_corners)
+        self.align_corners = align_corners
+
+    def joined_features(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) -> (B, sum of channels, H / 4, W / 4), the coarser resolutions enlarged to the finest."""
+        finest, *coarser = self.features(images)
+        enlarged = (resize_bilinear(x, finest.shape[2:], self.align_corners) for x in coarser)
+        return torch.cat([finest, *enlarged], dim=1)
+
+
+class HRNetV2(JoinedTrunk):
+    """Images (B, 3, H, W) -> logits (B, classes, H, W); while it trains, the answer of `logits`.
+
+    width, attention, where, align_corners: see `JoinedTrunk`. All convolutions start from N(0, 0.001), as published.
+    """
 
     def __init__(
         self,
@@ -31,29 +47,22 @@ class HRNetV2(HRNetTrunk):
         where: str = "all",
         align_corners: bool = True,
     ) -> None:
-        super().__init__(width, attention, where, 4, align_corners)
-        self.align_corners = align_corners
+        super().__init__(width, attention, where, align_corners)
         self.last_layer = conv_head(sum(self.channels), classes)
         init_small(self)
 
     def logits(self, images: Tensor) -> tuple[Tensor, ...]:
         """One map (B, classes, H / 4, W / 4)."""
-        return (self.last_layer(joined_features(self, images, self.align_corners)),)
-
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        maps = self.logits(images)
-        return maps if self.training else resize_bilinear(maps[-1], images.shape[2:], self.align_corners)
+        return (self.last_layer(self.joined_features(images)),)
 
 
-class HRNetOCR(HRNetTrunk):
+class HRNetOCR(JoinedTrunk):
     """HRNetV2 whose pixels look at the classes' mean features: images (B, 3, H, W) -> logits (B, classes, H, W).
 
     While it trains, the answer is that of `logits`. key_channels: of the attention between pixels and classes (256);
     the features it mixes have twice as many. dropout: of whole channels, in front of the classifier. The rest as for
     `HRNetV2`.
     """
-
-    align_corners: bool
 
     def __init__(
         self,
@@ -65,8 +74,7 @@ class HRNetOCR(HRNetTrunk):
         key_channels: int = 256,
         dropout: float = 0.05,
     ) -> None:
-        super().__init__(width, attention, where, 4, align_corners)
-        self.align_corners = align_corners
+        super().__init__(width, attention, where, align_corners)
         inputs, channels = sum(self.channels), 2 * key_channels
         self.aux_head = conv_head(inputs, classes)
         self.conv3x3_ocr = nn.Sequential(
@@ -83,15 +91,11 @@ class HRNetOCR(HRNetTrunk):
 
     def classify(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Images (B, 3, H, W) -> both maps of logits, and the features behind the final one (B, C, H / 4, W / 4)."""
-        joined = joined_features(self, images, self.align_corners)
+        joined = self.joined_features(images)
         auxiliary = self.aux_head(joined)
         features = self.conv3x3_ocr(joined)
         features = self.ocr_distri_head(features, class_features(features, auxiliary))
         return auxiliary, self.cls_head(features), features
-
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        maps = self.logits(images)
-        return maps if self.training else resize_bilinear(maps[-1], images.shape[2:], self.align_corners)
 
 
 class ObjectContext(nn.Module):
@@ -129,13 +133,6 @@ class ObjectAttention(nn.Module):
         weights = (torch.bmm(query.transpose(1, 2), key) * self.key_channels**-0.5).softmax(2)
         context = torch.bmm(value, weights.transpose(1, 2))
         return self.f_up(context.unflatten(2, pixels.shape[2:]))
-
-
-def joined_features(trunk: HRNetTrunk, images: Tensor, align_corners: bool) -> Tensor:
-    """Images (B, 3, H, W) -> all resolutions side by side at the finest one, (B, sum of channels, H / 4, W / 4)."""
-    finest, *coarser = trunk.features(images)
-    enlarged = (resize_bilinear(x, finest.shape[2:], align_corners) for x in coarser)
-    return torch.cat([finest, *enlarged], dim=1)
 
 
 def class_features(features: Tensor, logits: Tensor) -> Tensor:
