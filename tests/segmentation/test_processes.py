@@ -3,14 +3,13 @@
 import os
 import signal
 import subprocess
-import sys
 
 import pytest
 import torch
 
 from psa_pose.checkpoints import load_checkpoint
 from psa_pose.config import dump_config
-from tests.training.test_processes import REPOSITORY, lines, losses, wait_until, workers_of
+from tests.jobs import launch, lines, losses, wait_until, workers_of
 
 pytestmark = pytest.mark.slow
 
@@ -23,11 +22,7 @@ def start(scene_config, tmp_path):
     def make(name, processes, *words):
         path = tmp_path / f"{name}.yaml"
         path.write_text(dump_config(scene_config("OUTPUT_DIR", tmp_path / name, "TRAIN.EVAL_EVERY", 100, *words)))
-        options = ["--standalone", f"--nproc_per_node={processes}", "--max-restarts=2", "--monitor-interval=0.5"]
-        command = [sys.executable, "-m", "torch.distributed.run", *options, "tools/train.py", "--cfg", str(path)]
-        with (tmp_path / f"{name}.txt").open("w") as output:
-            environment = os.environ | {"OMP_NUM_THREADS": "1"}
-            process = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=output, env=environment)
+        process = launch(path, processes, tmp_path / f"{name}.txt")
         started.append(process)
         return process, tmp_path / name
 

@@ -15,8 +15,8 @@ import torch
 
 from psa_pose.checkpoints import load_checkpoint
 from psa_pose.config import dump_config
+from tests.jobs import REPOSITORY, launch, lines, losses, wait_until, workers_of
 
-REPOSITORY = Path(__file__).parents[2]
 SMALL = [
     *("MODEL.WIDTH", 8, "MODEL.ATTENTION.NAME", "none", "TEST.FLIP", False, "TRAIN.LOG_RECORDS", True),
     *("TRAIN.EVAL_EVERY", 100, "TRAIN.SCHEDULE.WARMUP_STEPS", 0, "TRAIN.OPTIMIZER.LR", 1e-3),
@@ -32,16 +32,7 @@ def start(tiny_config, tmp_path):
         cfg = tiny_config(*SMALL, "OUTPUT_DIR", tmp_path / name, *words)
         path = tmp_path / f"{name}.yaml"
         path.write_text(dump_config(cfg))
-        launcher = [sys.executable]
-        if processes > 1:
-            options = ["--standalone", f"--nproc_per_node={processes}", "--max-restarts=2", "--monitor-interval=0.5"]
-            launcher += ["-m", "torch.distributed.run", *options]
-        command = [*launcher, "tools/train.py", "--cfg", str(path)]
-        output = (tmp_path / f"{name}.txt").open("w")
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(
-            command, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-        )
+        process = launch(path, processes, tmp_path / f"{name}.txt")
         started.append(process)
         return process, tmp_path / name
 
@@ -49,30 +40,6 @@ def start(tiny_config, tmp_path):
     for process in started:
         if process.poll() is None:
             process.kill()
-
-
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def losses(folder: Path) -> list[float]:
-    found = [line for line in lines(folder / "metrics.jsonl") if "train" in line]
-    assert [line["step"] for line in found] == list(range(len(found)))
-    return [line["train"]["loss"] for line in found]
-
-
-def wait_until(condition, process: subprocess.Popen, seconds: float = 120) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, "the run ended before it could be disturbed"
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
-def workers_of(launcher: subprocess.Popen) -> list[int]:
-    """The training processes that torchrun started."""
-    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
-    return [int(pid) for pid in children if b"tools/train.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @pytest.mark.parametrize(("optimizer", "tolerance"), [("sgd", 1e-6), ("adam", 1e-4)])
