@@ -89,7 +89,7 @@ SMOKE = {
     "python tools/train.py --cfg configs/synthetic/quickstart.yaml TRAIN.EPOCHS 20 OUTPUT_DIR output/longer": Smoke(
         {"output/longer": "output/longer_smoke"}, SMALL
     ),
-    "python tools/test.py --cfg configs/synthetic/quickstart.yaml --checkpoint output/longer/best.pt": Smoke(add=SMALL),
+    "python tools/test.py --cfg output/longer/config.yaml --checkpoint output/longer/best.pt": Smoke(),
     "torchrun --nproc_per_node=8 tools/train.py --cfg configs/coco/hrnet/hrnet_w32_256x192.yaml "
     "TRAIN.BATCH_SIZE 16": Smoke(add=f"{COCO} OUTPUT_DIR output/torchrun", slow=True),
     "torchrun --nproc_per_node=8 tools/train.py --cfg configs/coco/hrnet/hrnet_w32_256x192.yaml "

@@ -13,7 +13,7 @@ import torch
 
 from psa_pose.checkpoints import checkpoint_content, save_checkpoint
 from psa_pose.checkpoints.spec import ModelSpec
-from psa_pose.config import load_config
+from psa_pose.config import dump_config, load_config
 from psa_pose.models import build_model
 from psa_pose.segmentation.data.synthetic import generate as generate_scenes
 from psa_pose.segmentation.spec import SegmentationSpec
@@ -64,6 +64,8 @@ def make_workspace(people: Path, root: Path) -> Path:
     shutil.copy(root / TINY_HRNET, root / "hrnet_w32.pt")
     (root / "output/longer").mkdir()
     shutil.copy(root / TINY, root / "output/longer")
+    longer = load_config(REPOSITORY / QUICKSTART, ["OUTPUT_DIR", "output/longer", *overrides(SMALL)])
+    (root / "output/longer/config.yaml").write_text(dump_config(longer))
     make_pictures(people, root)
     return root
 

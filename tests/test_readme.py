@@ -98,7 +98,7 @@ def workspace(people, tmp_path_factory):
 def results(workspace):
     """Result files of both protocols, as a page's F_results.json."""
     run_smoke(
-        "python tools/test.py --cfg configs/synthetic/quickstart.yaml --checkpoint output/longer/best.pt",
+        "python tools/test.py --cfg output/longer/config.yaml --checkpoint output/longer/best.pt",
         workspace,
         "--no-report OUTPUT_DIR output/quickstart",
     )
