@@ -8,5 +8,6 @@ export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-# Two processes, the tests of a file in one of them; TEST_PROCESSES=0 runs all in this one.
-exec .venv/bin/python -m pytest -n "${TEST_PROCESSES:-2}" --dist loadfile "$@"
+# Two processes, the tests of a file in one of them; TEST_PROCESSES=0 runs all in this one. A process that crashes ends
+# the run: with another one in its place `loadfile` waits for ever.
+exec .venv/bin/python -m pytest -n "${TEST_PROCESSES:-2}" --dist loadfile --max-worker-restart=0 "$@"

@@ -1,6 +1,7 @@
 """Work on a pretended GPU: which operations make the host wait for the device."""
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 GPU = torch.device("cuda", 0)
@@ -16,6 +17,15 @@ _READS = {
     "unique_dim",
     "_unique2",
 }
+
+
+def pretend() -> FakeTensorMode:
+    """The context in which tensors may lie on GPU, and nothing is computed."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    # Each of its tensors holds the mode, which a moving average, a deep copy of a model, would copy: with references
+    # to storages that are then given back twice. That crashes some test that comes later.
+    mode.__deepcopy__ = lambda memo: mode
+    return mode
 
 
 class Waits(TorchDispatchMode):

@@ -3,14 +3,13 @@
 import pytest
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from psa_pose.codecs import make_codec
 from psa_pose.data.batch import Batch
 from psa_pose.evaluation.predict_set import answer_batch
 from psa_pose.predict import Normalization, model_predictor
 from psa_pose.skeleton import COCO
-from tests.fake_gpu import GPU, Waits
+from tests.fake_gpu import GPU, Waits, pretend
 
 SIZE = (64, 96)
 
@@ -24,7 +23,7 @@ def some_batch():
 def test_a_batch_of_an_evaluation_waits_for_nothing(name):
     """The network is a stand-in; `tests/training` takes a whole one through a step."""
     codec, waits = make_codec(name, SIZE, (16, 24)), Waits()
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with pretend():
         model = nn.Conv2d(3, 17 * codec.channels_per_joint, 4, 4, device=GPU)
         normalization = Normalization.of((0.5, 0.5, 0.5), (0.2, 0.2, 0.2), GPU)
         predictor = model_predictor(model, codec, normalization, COCO, True)
