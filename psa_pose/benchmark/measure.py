@@ -29,10 +29,10 @@ def alternate(works: Mapping[str, Work], rounds: int, device: torch.device, what
     numbers = range(-2, rounds)
     for number in progress_bar(numbers, what, leave=False) if what else numbers:
         for name in order if number % 2 else reversed(order):
-            _wait(device)
+            synchronize(device)
             started = time.perf_counter()
             works[name]()
-            _wait(device)
+            synchronize(device)
             if number >= 0:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
@@ -89,6 +89,7 @@ def peak_memory(work: Work, device: torch.device) -> int:
     return rise
 
 
-def _wait(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given; a CPU has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

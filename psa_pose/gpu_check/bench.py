@@ -32,6 +32,8 @@ SMALL_PSA_PAIRS = {"small": QUICKSTART}
 FASTEST = ("TRAIN.PRECISION", "bf16")
 # A network and crops for runs whose speed does not matter.
 TINY = ("INPUT.SIZE", [64, 64], "MODEL.WIDTH", 8, "MODEL.HEAD_CHANNELS", 16, "CODEC.SIGMA", 0, "LOADER.WORKERS", 0)
+# Of runs in several processes, which share it.
+SHARED_BATCH = 16
 # The long data set lists each picture so often, under numbers of its own: an epoch of real length.
 TIMES = 40
 
@@ -83,6 +85,11 @@ class Bench:
     def processes(self) -> int:
         """Of runs in several processes: a power of two, so that a batch of 16 can be shared out."""
         return 2 ** min(self.gpus.bit_length() - 1, 3) if self.gpus > 1 else 2
+
+    @property
+    def where(self) -> str:
+        """What runs in several processes compute on, for notes."""
+        return f"{self.processes} GPUs, nccl" if self.job_device == "cuda" else f"{self.processes} processes, CPU, gloo"
 
     def people(self) -> Path:
         """The drawn people that speed is measured on; where there is a GPU, pictures of the size of COCO's."""

@@ -1,9 +1,11 @@
-"""The same figures on a GPU as on a CPU, in every precision: a network, the attention blocks, the codecs."""
+"""The same figures on a GPU as on a CPU, in every precision: a network, the attention blocks, the codecs, the crops."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +13,17 @@ from torch import Tensor, nn
 from psa_pose.attention import make_attention
 from psa_pose.attention.polarized import SPATIAL_FORMS
 from psa_pose.codecs import CODECS, make_codec
+from psa_pose.data.batch import make_batch
+from psa_pose.data.device_decode import batch_maker, decode_on_device
+from psa_pose.device import Backends, autocast
 from psa_pose.gpu_check.bench import NETWORKS, Bench
 from psa_pose.gpu_check.lines import Line, at_most, left_out
-from psa_pose.gpu_check.precision import PRECISIONS, computing_in
 from psa_pose.models import build_model
 from psa_pose.models.blocks import BasicBlock, Bottleneck
+from psa_pose.tasks import build_task
 
+# fp32 without TF32, TF32, and autocast to bf16.
+PRECISIONS = ("fp32", "tf32", "bf16")
 # Largest difference in units of the largest value. A CPU's bf16 differs from its fp32 by 5e-2 in `steady_network`'s W32
 # and by up to 3e-2 in the blocks (there in gradients, and in the written order alike); TF32 has three bits more.
 NETWORK_LIMITS = {"fp32": 1e-4, "tf32": 3e-2, "bf16": 0.15}
@@ -25,6 +32,17 @@ BLOCKS = [*((n, form) for n in ("psa_p", "psa_s", "psa_s_plain", "psa_spatial") 
 BLOCKS += [("psa_channel", "")]
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
 CODEC_LIMIT = 1e-3
+CROPS = 64
+# Mean difference in grey levels; a GPU's decoder brings colours to the size of the picture in another way.
+CROP_LIMITS = {"cpu": 0.1, "cuda": 2.0}
+
+
+@contextmanager
+def computing_in(precision: str, device: torch.device) -> Iterator[None]:
+    """Products and convolutions in one of PRECISIONS; afterwards as before."""
+    tf32 = precision == "tf32"
+    with Backends(tf32, tf32, benchmark=False).applied(), autocast(precision, device):
+        yield
 
 
 def forward_lines(bench: Bench) -> Iterator[Line]:
@@ -131,6 +149,31 @@ def codec_difference(name: str, device: torch.device) -> float:
             return float("inf")
     maps = targets + 0.02 * torch.randn(targets.shape, generator=generator)
     return (codec.decode(maps.to(device))[0].cpu() - codec.decode(maps)[0]).abs().max().item()
+
+
+def decode_lines(bench: Bench) -> Iterator[Line]:
+    """LOADER.DEVICE_DECODE: the mean difference of grey levels; decoders and interpolations are not the same."""
+    levels, largest = decode_difference(bench)
+    note = f"{CROPS} crops, decoded on the {bench.device.type}; largest difference of a pixel {largest:.0f}"
+    yield at_most(
+        "DEVICE_DECODE against the plain way, mean difference",
+        levels,
+        CROP_LIMITS[bench.device.type],
+        "grey levels",
+        note,
+    )
+
+
+def decode_difference(bench: Bench) -> tuple[float, float]:
+    """Mean and largest difference of grey levels between crops of both ways."""
+    config, words = next(iter(bench.networks.values()))
+    dataset: Any = build_task(bench.config(config, *words)).train_set(lambda _: None)
+    keys = [(0, row) for row in range(CROPS)]
+    plain = make_batch(dataset, keys)
+    encoded = batch_maker(True, bench.device)(dataset, keys)
+    found = decode_on_device(encoded, dataset, bench.device).crops.cpu()
+    apart = (found.int() - plain.crops.int()).abs().float()
+    return apart.mean().item(), apart.max().item()
 
 
 def relative(found: Tensor, expected: Tensor) -> float:

@@ -12,9 +12,10 @@ import torch
 
 from psa_pose.device import choose_device
 from psa_pose.errors import ConfigError, closest
-from psa_pose.gpu_check import decode, machine, memory, numerics, processes, speed, start_and_save, steps
+from psa_pose.gpu_check import machine, numerics, speed, start_and_save, steps
 from psa_pose.gpu_check.bench import NETWORKS, Bench
 from psa_pose.gpu_check.lines import FAIL, Line, left_out, write_lines
+from psa_pose.gpu_check.processes import agreement, survival
 from psa_pose.run_log import Info
 
 Check = Callable[[Bench], Iterator[Line]]
@@ -32,10 +33,10 @@ CHECKS: dict[str, Check] = {
     "start": start_and_save.start_lines,
     "save": start_and_save.save_lines,
     "fp16": steps.infinity_lines,
-    "sharing": processes.sharing_lines,
-    "scaling": processes.scaling_lines,
-    "survival": processes.survival_lines,
-    "decode": decode.decode_lines,
+    "sharing": agreement.sharing_lines,
+    "scaling": agreement.scaling_lines,
+    "survival": survival.survival_lines,
+    "decode": numerics.decode_lines,
     "graph": steps.graph_lines,
     # Last, because compilation takes minutes.
     **{f"compiled_{name}": partial(speed.compiled_lines, network=name) for name in NETWORKS},
@@ -53,20 +54,20 @@ def run_gpu_check(folder: Path, names: Sequence[str], minutes: float, info: Info
             raise ConfigError(f"there is no check {name!r}; {closest(name, CHECKS)}")
     folder.mkdir(parents=True, exist_ok=True)
     bench = Bench(choose_device("auto"), torch.cuda.device_count(), folder.resolve())
-    found, shared = machine.facts(), memory.shared_memory()
+    found, shared = machine.facts(), machine.shared_memory()
     described = machine.describe(found)
     info(described)
     begun = time.monotonic()
     checks = {name: CHECKS[name] for name in names or CHECKS}
     # It is looked at whatever the time.
-    checks["memory"] = lambda bench: memory.memory_lines(bench, shared)
+    checks["memory"] = lambda bench: machine.memory_lines(bench, shared)
     lines: list[Line] = []
     for name, check in checks.items():
         late = name != "memory" and time.monotonic() - begun > 60 * minutes
         for line in [left_out(name, f"the {minutes:g} minutes are over")] if late else _lines(name, check, bench):
             info(line.text())
             lines.append(line)
-        memory.free_memory(bench.device)
+        machine.free_memory(bench.device)
         write_lines(folder, lines, found, described, time.monotonic() - begun)
     return lines
 

@@ -8,8 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-import torch
-
+from psa_pose.benchmark.measure import synchronize
 from psa_pose.config import dump_config, load_config
 from psa_pose.errors import PsaPoseError
 from psa_pose.files import write_text
@@ -67,16 +66,11 @@ def save_seconds(bench: Bench) -> tuple[list[float], float]:
         batch = started.batch()
         for _ in range(1 + SAVES):
             started.step_on(batch)
-            _synchronize(bench.device)
+            synchronize(bench.device)
             begun = time.perf_counter()
             save_run(started.run, Progress(), LAST, BEST)
-            _synchronize(bench.device)
+            synchronize(bench.device)
             seconds.append(time.perf_counter() - begun)
             started.run.saver.wait()
         size = (started.run.folder / LAST).stat().st_size / 1e6
     return seconds, size
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -16,10 +16,11 @@ from psa_pose.benchmark.launches import count_launches
 from psa_pose.benchmark.published_loops import heatmap_accuracy, train_published
 from psa_pose.benchmark.train import start_run
 from psa_pose.errors import PsaPoseError
-from psa_pose.gpu_check import decode, numerics, processes, speed, steps
+from psa_pose.gpu_check import numerics, speed, steps
 from psa_pose.gpu_check.bench import Bench, repeated
-from psa_pose.gpu_check.jobs import Job, agent_options, end_all, losses, started
 from psa_pose.gpu_check.lines import FAIL, LEFT_OUT, PASS, at_least, at_most, holds, left_out, markdown
+from psa_pose.gpu_check.processes.agreement import persons_per_second
+from psa_pose.gpu_check.processes.jobs import Job, agent_options, end_all, losses, relative_losses, started
 from psa_pose.gpu_check.run import CHECKS, run_gpu_check
 from psa_pose.losses import heatmap_mse
 from tests.commands import run_here
@@ -179,8 +180,8 @@ def test_jobs_are_watched_and_ended_with_all_that_they_started(tiny_config, tmp_
 
 
 def test_losses_are_compared_step_by_step(tmp_path):
-    assert processes.relative_losses([1.0, 2.0], [1.0, 1.0]) == 1
-    assert processes.relative_losses([1.0], [1.0, 1.0]) == float("inf")
+    assert relative_losses([1.0, 2.0], [1.0, 1.0]) == 1
+    assert relative_losses([1.0], [1.0, 1.0]) == float("inf")
     (tmp_path / "metrics.jsonl").write_text('{"step": 0, "train": {"loss": 2}}\n{"step": 2, "train": {"loss": 2}}\n')
     with pytest.raises(PsaPoseError, match="every step once"):
         losses(tmp_path)
@@ -203,9 +204,9 @@ def test_measurements_of_speed_on_a_cpu(tmp_path):
     assert milliseconds > 1
     faster, ours, theirs = speed.persons_per_second(bench, "synthetic/quickstart", "INPUT.SIZE", [64, 64])
     assert faster == pytest.approx(ours / theirs, rel=0.5)
-    assert decode.decode_difference(bench)[0] < 0.01
+    assert numerics.decode_difference(bench)[0] < 0.01
     words = ["INPUT.SIZE", [64, 64], "LOADER.WORKERS", 1]
-    one, two = (processes.persons_per_second(bench, tmp_path, n, "synthetic/quickstart", *words) for n in (1, 2))
+    one, two = (persons_per_second(bench, tmp_path, n, "synthetic/quickstart", *words) for n in (1, 2))
     assert 0.3 < two / one < 3
 
 

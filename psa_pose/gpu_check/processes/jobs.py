@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,13 @@ def started(
             end_all(process)
 
 
+def training(
+    name: str, cfg: CfgNode, processes: int, restarts: int = 0, words: Sequence[str] = ()
+) -> AbstractContextManager[Job]:
+    """tools/train.py in processes of this machine, its BATCH_SIZE that of each. words: of its command line."""
+    return started(name, cfg, ["train", *words, "--cfg"], on_one_machine(processes, restarts))
+
+
 def end_all(process: subprocess.Popen) -> None:
     """Kill a process and all that it started, also what torchrun gave a session of its own."""
     doomed = [process.pid, *descendants(process.pid)] if process.poll() is None else []
@@ -145,8 +153,22 @@ def losses(folder: Path) -> list[float]:
     return [line["train"]["loss"] for line in found]
 
 
+def relative_losses(found: Sequence[float], expected: Sequence[float]) -> float:
+    """The largest relative difference; infinite where their numbers differ."""
+    if len(found) != len(expected):
+        return float("inf")
+    return max(abs(a - b) / abs(b) for a, b in zip(found, expected, strict=True))
+
+
 def json_lines(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a file that may be being written; none where there is no file."""
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def empty_folder(folder: Path) -> Path:
+    """The folder, with nothing in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
