@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of val2017's size (%(default)s)")
     args = parser.parse_args()
 
-    from psa_pose.benchmark.fake_results import fake_val2017
+    from psa_pose.benchmark.eval import fake_val2017
     from psa_pose.files import write_json
     from psa_pose.metrics.coco_ap import to_results
     from psa_pose.skeleton import COCO

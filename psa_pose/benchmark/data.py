@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
+from psa_pose.benchmark.measure import Timed, time_stages
 from psa_pose.codecs import build_codec
 from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.batch import make_batch
@@ -53,31 +52,26 @@ def _measure(name: str, dataset: CropDataset, rows: np.ndarray, rounds: int) -> 
     fresh = [i == 0 or images[i] != images[i - 1] for i in range(len(rows))]
     crop = np.empty((dataset.input_size[1], dataset.input_size[0], 3), np.uint8)
     paths = [_path(dataset, i) for i in images]
-    times: dict[str, list[float]] = {"decode": [], "warp": [], "sample": [], "plain": []}
-    for number in range(-1, rounds):
-        decode = warp = 0.0
+
+    def once(timed: Timed) -> None:
         image = None
         for i, matrix in enumerate(matrices):
             if fresh[i]:
-                seconds, image = _timed(partial(cv2.imdecode, jpegs[images[i]], cv2.IMREAD_COLOR_RGB))
-                decode += seconds
-            warp += _timed(partial(cv2.warpAffine, image, matrix, dataset.input_size, dst=crop))[0]
-        sample = sum(_timed(partial(make_batch, dataset, part))[0] for part in batches)
-        plain = _timed(lambda: [_plain_sample(*one, dataset.input_size) for one in zip(paths, matrices, strict=True)])
-        if number >= 0:
-            for what, seconds in (("decode", decode), ("warp", warp), ("sample", sample), ("plain", plain[0])):
-                times[what].append(1e3 * seconds / len(keys))
+                image = timed("decode", partial(cv2.imdecode, jpegs[images[i]], cv2.IMREAD_COLOR_RGB))
+            timed("warp", partial(cv2.warpAffine, image, matrix, dataset.input_size, dst=crop))
+        for part in batches:
+            timed("sample", partial(make_batch, dataset, part))
+        timed("plain", lambda: [_plain_sample(*one, dataset.input_size) for one in zip(paths, matrices, strict=True)])
+
+    times = {what: [value / len(keys) for value in values] for what, values in time_stages(once, rounds).items()}
     floor = [d + w for d, w in zip(times["decode"], times["warp"], strict=True)]
     return {
         "set": name,
         "persons": len(keys),
         "images": len(jpegs),
-        "decode_ms": statistics.median(times["decode"]),
-        "warp_ms": statistics.median(times["warp"]),
+        **{f"{what}_ms": statistics.median(values) for what, values in times.items()},
         "floor_ms": statistics.median(floor),
-        "sample_ms": statistics.median(times["sample"]),
         "ratio": statistics.median(s / f for s, f in zip(times["sample"], floor, strict=True)),
-        "plain_ms": statistics.median(times["plain"]),
         "times_as_fast": statistics.median(p / s for p, s in zip(times["plain"], times["sample"], strict=True)),
         "samples_per_second": 1e3 / statistics.median(times["sample"]),
     }
@@ -92,9 +86,3 @@ def _plain_sample(path: Path, matrix: np.ndarray, size: tuple[int, int]) -> torc
     assert image is not None
     crop = torch.from_numpy(cv2.warpAffine(image, matrix, size)).permute(2, 0, 1).contiguous().float().div(255)
     return crop.sub_(0.45).div_(0.22)
-
-
-def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    started = time.perf_counter()
-    answer = work()
-    return time.perf_counter() - started, answer

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from psa_pose.benchmark.measure import Timed, Work, alternate, ratio, time_stages
+from psa_pose.benchmark.measure import Timed, compare_ways, time_stages
 from psa_pose.checkpoints import checkpoint_content, save_checkpoint
 from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.config.skeleton import build_skeleton
@@ -45,21 +45,6 @@ WAYS: dict[str, dict[str, Any] | None] = {
 }
 
 
-@dataclass(frozen=True)
-class _Untrained:
-    """A config's network without trained weights, in evaluation mode, and a fresh copy of it."""
-
-    cfg: CfgNode
-    name: str
-
-    def model(self) -> nn.Module:
-        torch.manual_seed(0)
-        cfg = self.cfg.clone()
-        cfg.defrost()
-        cfg.MODEL.CHANNELS_LAST = False
-        return build_model(cfg).eval().requires_grad_(False)
-
-
 def benchmark_infer(
     configs: Mapping[str, CfgNode], batches: Sequence[int], rounds: int, ways: Sequence[str], flip: bool = False
 ) -> dict[str, list[dict[str, Any]]]:
@@ -70,17 +55,14 @@ def benchmark_infer(
     what a picture with that many persons takes, from a JPEG to a drawn picture, by PoseEstimator's defaults.
     skipped: ways that cannot be measured here, and why. Raises ConfigError for an unknown way.
     """
-    for way in ways:
-        if way not in WAYS:
-            raise ConfigError(f"there is no way {way!r} to infer; {closest(way, WAYS)}")
+    check_ways(ways, WAYS)
     picture, jpeg = sample_picture(PICTURE)
     answer: dict[str, list[dict[str, Any]]] = {"ways": [], "stages": [], "skipped": []}
     for name, cfg in configs.items():
-        untrained = _Untrained(cfg, name)
         estimators: dict[str, PoseEstimator] = {}
         for way in dict.fromkeys(["eager", *ways]):
             try:
-                estimators[way] = _estimator(untrained, way, flip)
+                estimators[way] = _estimator(cfg, way, flip)
                 estimators[way](picture, _boxes(2))
             # Whatever a compiler or a package says that is not there, or cannot do this.
             except Exception as error:
@@ -90,51 +72,44 @@ def benchmark_infer(
                 answer["skipped"].append({"network": name, "way": way, "reason": reason})
                 estimators.pop(way, None)
         for batch in batches:
-            answer["ways"] += _ways(name, estimators, picture, batch, rounds)
-            answer["stages"].append(_stages(untrained, jpeg, batch, rounds, flip))
+            works = {way: partial(one, picture, _boxes(batch), batch_size=batch) for way, one in estimators.items()}
+            answer["ways"] += compare_ways(name, works, batch, "persons", rounds)
+            answer["stages"].append({"network": name, "persons": batch, **_stages(cfg, jpeg, batch, rounds, flip)})
     return answer
 
 
-def _ways(
-    name: str, estimators: Mapping[str, PoseEstimator], picture: np.ndarray, batch: int, rounds: int
-) -> list[dict[str, Any]]:
-    boxes = _boxes(batch)
-
-    def work(estimator: PoseEstimator) -> Work:
-        return lambda: estimator(picture, boxes, batch_size=batch)
-
-    seconds = alternate({way: work(one) for way, one in estimators.items()}, rounds, CPU, f"{name}, batch {batch}")
-    return [
-        {
-            "network": name,
-            "batch": batch,
-            "way": way,
-            "latency_ms": 1e3 * statistics.median(values),
-            "persons_per_s": batch / statistics.median(values),
-            "times_as_fast": ratio(seconds["eager"], values),
-        }
-        for way, values in seconds.items()
-    ]
+def check_ways(ways: Sequence[str], known: Iterable[str]) -> None:
+    """Raise ConfigError for a way that is not known."""
+    for way in ways:
+        if way not in known:
+            raise ConfigError(f"there is no way {way!r} to infer; {closest(way, known)}")
 
 
-def _estimator(untrained: _Untrained, way: str, flip: bool) -> PoseEstimator:
-    cfg, options = untrained.cfg, WAYS[way]
-    spec = ModelSpec.of_config(cfg)
+def untrained(cfg: CfgNode, channels_last: bool = False) -> nn.Module:
+    """The config's network without trained weights, in evaluation mode."""
+    torch.manual_seed(0)
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.CHANNELS_LAST = channels_last
+    return build_model(cfg).eval().requires_grad_(False)
+
+
+def _estimator(cfg: CfgNode, way: str, flip: bool) -> PoseEstimator:
+    spec, model, options = ModelSpec.of_config(cfg), untrained(cfg), WAYS[way]
     if options is not None:
-        return PoseEstimator(TorchBackend(untrained.model(), spec, CPU, flip, **options))
+        return PoseEstimator(TorchBackend(model, spec, CPU, flip, **options))
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, file = Path(folder) / "c.pt", Path(folder) / "c.onnx"
-        save_checkpoint(checkpoint, checkpoint_content(cfg, spec, untrained.model()))
+        save_checkpoint(checkpoint, checkpoint_content(cfg, spec, model))
         export_checkpoint(checkpoint, file, flip=flip)
         return PoseEstimator(OnnxBackend(file))
 
 
-def _stages(untrained: _Untrained, jpeg: bytes, batch: int, rounds: int, flip: bool) -> dict[str, Any]:
+def _stages(cfg: CfgNode, jpeg: bytes, batch: int, rounds: int, flip: bool) -> dict[str, float]:
     """Milliseconds (medians) of what a JPEG with `batch` persons goes through, one stage after the other."""
-    cfg = untrained.cfg
     skeleton = build_skeleton(cfg)
     spec = ModelSpec.of_config(cfg)
-    network, grid = TorchBackend(untrained.model(), spec, CPU, flip), spec.make_codec().grid
+    network, grid = TorchBackend(untrained(cfg), spec, CPU, flip), spec.make_codec().grid
     width, height = spec.input_size
     boxes = np.array(_boxes(batch))
 
@@ -150,8 +125,7 @@ def _stages(untrained: _Untrained, jpeg: bytes, batch: int, rounds: int, flip: b
     runs = time_stages(once, rounds)
     row = {stage: statistics.median(values) for stage, values in runs.items()}
     total = statistics.median(map(sum, zip(*runs.values(), strict=True)))
-    rates = {"images_per_s": 1e3 / total, "persons_per_s": 1e3 * batch / total}
-    return {"network": untrained.name, "persons": batch, **row, **rates}
+    return row | {"images_per_s": 1e3 / total, "persons_per_s": 1e3 * batch / total}
 
 
 def _drawn(image: np.ndarray, joints: np.ndarray, skeleton: Any) -> np.ndarray:

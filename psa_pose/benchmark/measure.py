@@ -41,19 +41,35 @@ def alternate(works: Mapping[str, Work], rounds: int, device: torch.device, what
 def time_stages(once: Callable[[Timed], object], rounds: int) -> dict[str, list[float]]:
     """Milliseconds of each stage in each round of a work whose stages hand on what they made.
 
-    once: the whole work, which gives each of its stages to what it is called with. A first round is not counted.
+    once: the whole work, which gives each of its stages to what it is called with; what it gives under one name adds
+    up. A first round is not counted.
     """
-    seconds: dict[str, list[float]] = {}
+    runs: list[dict[str, float]] = []
 
     def timed(stage: str, work: Callable[[], Any]) -> Any:
         started = time.perf_counter()
         answer = work()
-        seconds.setdefault(stage, []).append(time.perf_counter() - started)
+        runs[-1][stage] = runs[-1].get(stage, 0.0) + 1e3 * (time.perf_counter() - started)
         return answer
 
     for _ in range(rounds + 1):
+        runs.append({})
         once(timed)
-    return {stage: [1e3 * value for value in values[1:]] for stage, values in seconds.items()}
+    return {stage: [run[stage] for run in runs[1:]] for stage in runs[-1]}
+
+
+def compare_ways(network: str, works: Mapping[str, Work], batch: int, unit: str, rounds: int) -> list[dict[str, Any]]:
+    """A row for each way to compute a network on a CPU: a call's latency_ms, and times_as_fast as "eager" is.
+
+    unit: what there are `batch` of in a call, such as persons.
+    """
+    seconds = alternate(works, rounds, torch.device("cpu"), f"{network}, batch {batch}")
+    rows = []
+    for way, values in seconds.items():
+        median = statistics.median(values)
+        rates = {f"{unit}_per_s": batch / median, "times_as_fast": ratio(seconds["eager"], values)}
+        rows.append({"network": network, "batch": batch, "way": way, "latency_ms": 1e3 * median, **rates})
+    return rows
 
 
 def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:

@@ -54,16 +54,20 @@ def measure_rows(rows: Sequence[dict[str, Any]], overrides: Sequence[str], batch
 def _work(cfg: CfgNode, batch: int, device: torch.device, train: bool) -> Work:
     torch.manual_seed(0)
     model = place(build_model(cfg), cfg, device).train(train)
-    width, height = cfg.INPUT.SIZE
-    images = torch.randn(batch, 3, height, width, device=device)
-    if channels_last(cfg, device):
-        images = images.contiguous(memory_format=torch.channels_last)
+    images = random_images(cfg, batch, device)
 
     def infer() -> None:
         with torch.inference_mode():
             model(images)
 
     return (lambda: _step(model, images)) if train else infer
+
+
+def random_images(cfg: CfgNode, batch: int, device: torch.device) -> Tensor:
+    """(B, 3, H, W) of the config's size, in its memory format."""
+    width, height = cfg.INPUT.SIZE
+    layout = torch.channels_last if channels_last(cfg, device) else torch.contiguous_format
+    return torch.randn(batch, 3, height, width, device=device).contiguous(memory_format=layout)
 
 
 def _step(model: nn.Module, images: Tensor) -> None:

@@ -16,13 +16,11 @@ import torch
 from PIL import Image
 from yacs.config import CfgNode
 
-from psa_pose.benchmark.infer import sample_picture
-from psa_pose.benchmark.measure import Timed, alternate, ratio, time_stages
+from psa_pose.benchmark.infer import check_ways, sample_picture, untrained
+from psa_pose.benchmark.measure import Timed, alternate, compare_ways, ratio, time_stages
 from psa_pose.checkpoints import checkpoint_content, save_checkpoint
 from psa_pose.data.augment import sample_generator
-from psa_pose.errors import ConfigError, closest
 from psa_pose.media.pictures import decode_image
-from psa_pose.models import build_model
 from psa_pose.models.fold import fold_batchnorm
 from psa_pose.segmentation.data.augment import CropView, draw_view
 from psa_pose.segmentation.data.build import build_test_sets, build_train_set
@@ -118,9 +116,7 @@ def benchmark_segment(
     as fast as "eager" in the same rounds. stages: of one picture, from a JPEG to a blended one, as a Segmenter works.
     Protocol full, or with `flip` flip. Raises ConfigError for an unknown way.
     """
-    for way in ways:
-        if way not in WAYS:
-            raise ConfigError(f"there is no way {way!r} to infer pictures; {closest(way, WAYS)}")
+    check_ways(ways, WAYS)
     answer: dict[str, list[dict[str, Any]]] = {"ways": [], "stages": [], "skipped": []}
     for name, cfg in configs.items():
         pixels, jpeg = sample_picture(cfg.INPUT.SIZE)
@@ -128,13 +124,7 @@ def benchmark_segment(
         for batch in batches:
             shown = torch.from_numpy(np.stack([pixels] * batch))
             works = {way: partial(label, shown) for way, label in labellers.items()}
-            seconds = alternate(works, rounds, CPU, f"{name}, batch {batch}")
-            for way, values in seconds.items():
-                median = statistics.median(values)
-                rates = {"images_per_s": batch / median, "times_as_fast": ratio(seconds["eager"], values)}
-                answer["ways"].append(
-                    {"network": name, "batch": batch, "way": way, "latency_ms": 1e3 * median, **rates}
-                )
+            answer["ways"] += compare_ways(name, works, batch, "images", rounds)
         answer["stages"].append({"network": name, **_stages(cfg, labellers["eager"], jpeg, rounds)})
     return answer
 
@@ -144,8 +134,7 @@ def _labeller(cfg: CfgNode, way: str, flip: bool) -> Labeller:
     cfg.defrost()
     options = WAYS[way]
     folded, cfg.MODEL.CHANNELS_LAST, cfg.TEST.PRECISION = options or (False, False, "fp32")
-    torch.manual_seed(0)
-    model = build_model(cfg).eval().requires_grad_(False)
+    model = untrained(cfg, cfg.MODEL.CHANNELS_LAST)
     if options is not None:
         model = fold_batchnorm(model) if folded else model
         return build_labeller(cfg, model, "flip" if flip else "full", CPU)

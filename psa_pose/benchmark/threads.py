@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
+from psa_pose.benchmark.model import random_images
 from psa_pose.codecs import build_codec
 from psa_pose.command_line import keep_freed_memory
 from psa_pose.config import load_config
-from psa_pose.device import channels_last
 from psa_pose.distributed import progress_bar
 from psa_pose.models import build_model
 from psa_pose.threads import PREFIXES, ThreadWaiting
@@ -133,11 +133,8 @@ def prediction_work(cfg: CfgNode, batch: int) -> Callable[[], torch.Tensor]:
 
 def _noise(cfg: CfgNode, batch: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
-    width, height = cfg.INPUT.SIZE
-    crops = torch.randn(batch, 3, height, width)
-    if channels_last(cfg, crops.device):
-        crops = crops.contiguous(memory_format=torch.channels_last)
-    return crops, torch.rand(batch, 17, 2) * min(width, height), torch.ones(batch, 17)
+    crops = random_images(cfg, batch, torch.device("cpu"))
+    return crops, torch.rand(batch, 17, 2) * min(cfg.INPUT.SIZE), torch.ones(batch, 17)
 
 
 def _main() -> None:

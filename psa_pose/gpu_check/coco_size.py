@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from psa_pose.benchmark.fake_results import HEIGHT, WIDTH, fake_val2017
+from psa_pose.benchmark.eval import HEIGHT, WIDTH, fake_val2017
 from psa_pose.files import write_json
 from psa_pose.gpu_check.bench import repeated
 from psa_pose.skeleton import COCO

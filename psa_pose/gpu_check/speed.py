@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+import numpy as np
 import torch
+from torch import Tensor, nn
 
 from psa_pose.benchmark.measure import Work, alternate, ratio
-from psa_pose.benchmark.published_loops import train_published
 from psa_pose.benchmark.train import StartedRun, compare_training, start_run
 from psa_pose.device import autocast, backends
 from psa_pose.gpu_check.bench import FASTEST, Bench
@@ -102,6 +103,40 @@ def published_work(bench: Bench, started: StartedRun) -> Work:
             train_published(model, optimizer, images, targets, weights)
 
     return work
+
+
+def train_published(
+    model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, targets: Tensor, weights: Tensor
+) -> tuple[float, float]:
+    """One training step as the published codes write it: the loss and the accuracy of the batch.
+
+    The loss is taken joint by joint, and it and the accuracy are read after every step. images (B, 3, H, W), targets
+    (B, K, h, w) and weights (B, K) are what their loaders make, on the model's device. Half the mean square, as theirs.
+    """
+    outputs = model(images)
+    total = torch.zeros((), device=images.device)
+    for joint in range(targets.shape[1]):
+        weight = weights[:, joint, None]
+        found, wanted = outputs[:, joint].reshape(len(images), -1), targets[:, joint].reshape(len(images), -1)
+        total = total + 0.5 * nn.functional.mse_loss(found * weight, wanted * weight)
+    loss = total / targets.shape[1]
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item(), heatmap_accuracy(outputs.detach().float().cpu().numpy(), targets.cpu().numpy())
+
+
+def heatmap_accuracy(maps: np.ndarray, targets: np.ndarray, threshold: float = 0.5) -> float:
+    """Share of joints whose maximum lies near the target's: within `threshold` of a tenth of the map's sides."""
+    sides = np.array([maps.shape[3], maps.shape[2]]) / 10
+    near = []
+    for person_maps, person_targets in zip(maps, targets, strict=True):
+        for map_, target in zip(person_maps, person_targets, strict=True):
+            wanted = np.array(np.unravel_index(target.argmax(), target.shape))[::-1]
+            found = np.array(np.unravel_index(map_.argmax(), map_.shape))[::-1]
+            if (wanted > 1).all():
+                near.append(np.linalg.norm((found - wanted) / sides) < threshold)
+    return float(np.mean(near)) if near else 0.0
 
 
 def loader_lines(bench: Bench) -> Iterator[Line]:

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from psa_pose.benchmark.launches import count_launches
-from psa_pose.benchmark.published_loops import heatmap_accuracy, train_published
 from psa_pose.benchmark.train import start_run
 from psa_pose.errors import PsaPoseError
 from psa_pose.gpu_check import numerics, speed, steps
@@ -135,7 +134,7 @@ def test_the_published_step_has_our_loss_and_counts_near_maxima():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     expected = heatmap_mse(model(maps), targets, weights).item()
     before = model.weight.detach().clone()
-    loss, accuracy = train_published(model, optimizer, maps, targets, weights)
+    loss, accuracy = speed.train_published(model, optimizer, maps, targets, weights)
     assert loss == pytest.approx(expected, rel=1e-5)
     assert 0 <= accuracy <= 1
     assert not torch.equal(model.weight, before)
@@ -143,7 +142,7 @@ def test_the_published_step_has_our_loss_and_counts_near_maxima():
     peaks[0, :, 9, 9] = 1
     moved = np.zeros_like(peaks)
     moved[0, 0, 9, 9] = moved[0, 1, 9, 12] = 1
-    assert heatmap_accuracy(moved, peaks) == 0.5
+    assert speed.heatmap_accuracy(moved, peaks) == 0.5
 
 
 def test_a_long_list_repeats_pictures_under_numbers_of_their_own():

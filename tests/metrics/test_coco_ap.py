@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from psa_pose.benchmark.fake_results import fake_val2017
+from psa_pose.benchmark.eval import fake_val2017
 from psa_pose.errors import DataError
 from psa_pose.evaluation.result import Evaluation, format_table
 from psa_pose.files import json_bytes
