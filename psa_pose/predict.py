@@ -14,7 +14,7 @@ from torch import nn
 
 from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.codecs import Codec
-from psa_pose.data.batch import Batch
+from psa_pose.data.dataset import Batch
 from psa_pose.device import DTYPES, autocast
 from psa_pose.models.fold import fold_batchnorm
 from psa_pose.models.gates import Gates, collect_gates

@@ -15,9 +15,8 @@ from yacs.config import CfgNode
 from psa_pose.benchmark.measure import Timed, time_stages
 from psa_pose.codecs import build_codec
 from psa_pose.config.skeleton import build_skeleton
-from psa_pose.data.batch import make_batch
 from psa_pose.data.build import build_test_sets, build_train_set
-from psa_pose.data.dataset import CropDataset
+from psa_pose.data.dataset import CropDataset, make_batch
 from psa_pose.data.loader import group_by_image
 
 BATCH = 32

@@ -1,4 +1,7 @@
-"""One person -> one crop: decode the image, choose the view, warp image and joints with one matrix."""
+"""One person -> one crop: decode the image, choose the view, warp image and joints with one matrix; and batches.
+
+Crops stay uint8 until they are on the device.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
 from psa_pose.data.augment import Augmentation, View, augment_view, pixel_generator, sample_generator
 from psa_pose.data.augment_pixels import augment_pixels
 from psa_pose.data.formats.coco import Persons
+from psa_pose.data.loader import Key
 from psa_pose.errors import DataError
 from psa_pose.geometry import Grid, box_to_region, crop_matrix, transform_points, warp
 from psa_pose.media.pictures import read_image
@@ -32,6 +37,17 @@ class Sample(NamedTuple):
     matrix: np.ndarray
     row: int
     problem: str
+
+
+class Batch(NamedTuple):
+    """Samples stacked: crops (B, H, W, 3) uint8, joints (B, K, 2), visible (B, K), matrices (B, 2, 3), rows (B,)."""
+
+    crops: torch.Tensor
+    joints: torch.Tensor
+    visible: torch.Tensor
+    matrices: torch.Tensor
+    rows: torch.Tensor
+    problems: tuple[str, ...]
 
 
 class CropGeometry(NamedTuple):
@@ -87,10 +103,10 @@ class CropDataset(Dataset):
         """(N,): the image of each person."""
         return self.persons.image
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
+    def __getitem__(self, key: Key) -> Sample:
         return self.sample(key)
 
-    def sample(self, key: tuple[int, int], out: np.ndarray | None = None, pose: CropGeometry | None = None) -> Sample:
+    def sample(self, key: Key, out: np.ndarray | None = None, pose: CropGeometry | None = None) -> Sample:
         """The sample of (epoch, row); its crop is written into `out` (H, W, 3) uint8, where that is given.
 
         pose: of this key, where `poses` has found it together with those of others.
@@ -108,7 +124,7 @@ class CropDataset(Dataset):
             augment_pixels(crop, joints, visible, self.augmentation.pixels, self.channel_order, generator)
         return Sample(crop, joints, visible, matrix, row, "")
 
-    def poses(self, keys: Sequence[tuple[int, int]]) -> Iterator[CropGeometry]:
+    def poses(self, keys: Sequence[Key]) -> Iterator[CropGeometry]:
         """Where the persons of (epoch, row) keys lie in their crops, without a look at the images."""
         rows = np.array([row for _, row in keys])
         views = [self._view(epoch, row) for epoch, row in keys]
@@ -146,3 +162,26 @@ class CropDataset(Dataset):
             path, size = self.image_path(image), self.stated_size(image)
             self._last_image = (image, read_image(path, self.channel_order, size, self.exif))
         return self._last_image[1]
+
+
+def make_batch(dataset: CropDataset, keys: Sequence[Key]) -> Batch:
+    """The samples of (epoch, row) keys as one batch; each crop is written where it stays."""
+    width, height = dataset.input_size
+    crops = torch.empty((len(keys), height, width, 3), dtype=torch.uint8)
+    parts = zip(keys, crops.numpy(), dataset.poses(keys), strict=True)
+    return _batch(crops, [dataset.sample(*part) for part in parts])
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Samples that are there already, as one batch of tensors."""
+    return _batch(stack([sample.crop for sample in samples]), samples)
+
+
+def _batch(crops: torch.Tensor, samples: Sequence[Sample]) -> Batch:
+    _, joints, visible, matrices, rows, problems = zip(*samples, strict=True)
+    return Batch(crops, stack(joints), stack(visible), stack(matrices), torch.tensor(rows), problems)
+
+
+def stack(arrays: Sequence[np.ndarray]) -> torch.Tensor:
+    """Arrays of one shape as one tensor, along a new first axis."""
+    return torch.from_numpy(np.stack(arrays))

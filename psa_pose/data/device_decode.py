@@ -17,8 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from psa_pose.data.batch import Batch, make_batch, stack
-from psa_pose.data.dataset import CropDataset
+from psa_pose.data.dataset import Batch, CropDataset, make_batch, stack
 from psa_pose.data.loader import BatchMaker, Key
 from psa_pose.errors import ConfigError, DataError
 from psa_pose.geometry import invert

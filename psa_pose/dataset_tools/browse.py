@@ -12,9 +12,8 @@ from yacs.config import CfgNode
 from psa_pose.codecs import Codec, build_codec
 from psa_pose.config.skeleton import build_skeleton
 from psa_pose.data.augment import View, augment_view, sample_generator
-from psa_pose.data.batch import collate
 from psa_pose.data.build import build_test_sets, build_train_set
-from psa_pose.data.dataset import CropDataset
+from psa_pose.data.dataset import CropDataset, collate
 from psa_pose.data.loader import ShuffledBatches
 from psa_pose.dataset_tools.segmentation import browse_pictures
 from psa_pose.errors import ConfigError, DataError

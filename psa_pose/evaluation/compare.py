@@ -11,13 +11,12 @@ from yacs.config import CfgNode
 
 from psa_pose.codecs import build_codec
 from psa_pose.config.skeleton import build_skeleton
-from psa_pose.data.batch import collate
+from psa_pose.data.dataset import collate
 from psa_pose.errors import DataError
 from psa_pose.evaluation.examples import Example
 from psa_pose.evaluation.pck import compare_pck
 from psa_pose.evaluation.pictures import PictureSource
-from psa_pose.evaluation.result import Evaluation, format_table
-from psa_pose.evaluation.result_files import ResultFile, read_result_file
+from psa_pose.evaluation.result import Evaluation, ResultFile, format_table, read_result_file
 from psa_pose.files import write_json, write_text
 from psa_pose.metrics.comparison import Comparison, compare
 from psa_pose.metrics.pck.torso import PCK

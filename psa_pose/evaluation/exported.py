@@ -12,8 +12,8 @@ from psa_pose.checkpoints import load_checkpoint
 from psa_pose.checkpoints.spec import ModelSpec, load_network
 from psa_pose.codecs import build_codec
 from psa_pose.config.skeleton import build_skeleton
-from psa_pose.data.batch import Batch
 from psa_pose.data.build import build_test_sets, build_train_set
+from psa_pose.data.dataset import Batch
 from psa_pose.evaluation.predict_set import evaluate
 from psa_pose.evaluation.result import Evaluation
 from psa_pose.export.files import FORMATS

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from psa_pose.codecs import Codec
-from psa_pose.data.batch import Batch
+from psa_pose.data.dataset import Batch
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
-from psa_pose.data.batch import Batch
-from psa_pose.data.dataset import CropDataset, Sample
+from psa_pose.data.dataset import Batch, CropDataset, Sample
 from psa_pose.data.formats.coco import Annotations, Persons, image_arrays, image_sizes
 from psa_pose.evaluation.examples import Example
 from psa_pose.geometry import Grid, transform_points

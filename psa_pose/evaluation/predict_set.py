@@ -12,16 +12,15 @@ import torch
 from yacs.config import CfgNode
 
 from psa_pose import distributed
-from psa_pose.data.batch import Batch
 from psa_pose.data.build import Info, TestSet
+from psa_pose.data.dataset import Batch
 from psa_pose.data.device_decode import batch_maker, decode_on_device
 from psa_pose.data.loader import OrderedBatches, loader_workers, make_loader
 from psa_pose.device import choose_device, prefetch
 from psa_pose.distributed import progress_bar
 from psa_pose.evaluation.pck import add_pck
 from psa_pose.evaluation.pictures import PICTURED, picture_crops
-from psa_pose.evaluation.result import Evaluation
-from psa_pose.evaluation.result_files import write_result_file
+from psa_pose.evaluation.result import Evaluation, write_result_file
 from psa_pose.metrics.coco_ap import Predictions, keypoint_ap, to_results
 from psa_pose.metrics.pck.head import mpii_results, pckh_stats
 from psa_pose.predict import Predictor, crop_to_image

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from yacs.config import CfgNode
 
-from psa_pose.data.batch import collate
+from psa_pose.data.dataset import collate
 from psa_pose.data.formats.coco import Annotations
 from psa_pose.evaluation.examples import Example, choose_examples
 from psa_pose.evaluation.pictures import PictureSource

@@ -20,8 +20,7 @@ from psa_pose.errors import ConfigError
 from psa_pose.evaluation.compare import described
 from psa_pose.evaluation.pck import add_pck
 from psa_pose.evaluation.report import write_report
-from psa_pose.evaluation.result import Evaluation, format_table, published_rows
-from psa_pose.evaluation.result_files import RESULTS, read_result_file
+from psa_pose.evaluation.result import RESULTS, Evaluation, format_table, published_rows, read_result_file
 from psa_pose.files import write_json
 from psa_pose.metrics.coco_ap import keypoint_ap
 from psa_pose.run_log import RunLog

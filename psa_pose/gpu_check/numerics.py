@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from psa_pose.attention import make_attention
 from psa_pose.attention.polarized import SPATIAL_FORMS
 from psa_pose.codecs import CODECS, make_codec
-from psa_pose.data.batch import make_batch
+from psa_pose.data.dataset import make_batch
 from psa_pose.data.device_decode import batch_maker, decode_on_device
 from psa_pose.device import Backends, autocast
 from psa_pose.gpu_check.bench import NETWORKS, Bench

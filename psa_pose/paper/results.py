@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 from psa_pose.config import dump_config
 from psa_pose.config.load import parse_config
 from psa_pose.errors import ConfigError, DataError
-from psa_pose.evaluation.result_files import RESULTS, read_result_file
+from psa_pose.evaluation.result import RESULTS, read_result_file
 from psa_pose.files import read_json, write_json
 from psa_pose.metrics.coco_ap import match_results
 from psa_pose.metrics.protocol import guess_protocol

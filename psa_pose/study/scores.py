@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from psa_pose.errors import DataError
-from psa_pose.evaluation.result_files import read_result_file
+from psa_pose.evaluation.result import read_result_file
 from psa_pose.metrics.coco_ap import accumulate, match_results
 from psa_pose.metrics.pck.torso import GROUPS, PCK, pck_samples, pck_stats, result_errors
 from psa_pose.metrics.significance import Estimate, bootstrap, estimate

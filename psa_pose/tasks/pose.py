@@ -14,9 +14,8 @@ from yacs.config import CfgNode
 
 from psa_pose.checkpoints.spec import ModelSpec
 from psa_pose.codecs import build_codec
-from psa_pose.data.batch import Batch
 from psa_pose.data.build import TestSet, build_test_sets, build_train_set
-from psa_pose.data.dataset import CropDataset
+from psa_pose.data.dataset import Batch, CropDataset
 from psa_pose.data.device_decode import batch_maker, decode_on_device
 from psa_pose.data.loader import BatchMaker
 from psa_pose.device import channels_last, place

@@ -11,8 +11,8 @@ from PIL import Image
 
 from psa_pose.config import load_config
 from psa_pose.data import device_decode
-from psa_pose.data.batch import Batch, make_batch
 from psa_pose.data.build import build_train_set
+from psa_pose.data.dataset import Batch, make_batch
 from psa_pose.data.device_decode import batch_maker, decode_jpegs, decode_on_device, encode_batch
 from psa_pose.data.loader import ShuffledBatches, make_loader
 from psa_pose.errors import ConfigError

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from psa_pose.data import dataset as dataset_module
-from psa_pose.data.batch import collate, make_batch
 from psa_pose.data.build import build_test_sets, build_train_set
+from psa_pose.data.dataset import collate, make_batch
 from psa_pose.data.loader import OrderedBatches, ShuffledBatches, make_loader
 from psa_pose.errors import DataError
 from psa_pose.media.pictures import read_image

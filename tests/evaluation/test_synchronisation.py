@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from psa_pose.codecs import make_codec
-from psa_pose.data.batch import Batch
+from psa_pose.data.dataset import Batch
 from psa_pose.evaluation.predict_set import answer_batch
 from psa_pose.predict import Normalization, model_predictor
 from psa_pose.skeleton import COCO

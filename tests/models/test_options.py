@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from psa_pose.attention import PolarizedAttention
-from psa_pose.data.batch import Batch
+from psa_pose.data.dataset import Batch
 from psa_pose.evaluation.predict_set import evaluate
 from psa_pose.metrics.coco_ap import Predictions, keypoint_ap, to_results
 from psa_pose.models import build_model

@@ -11,7 +11,7 @@ from torch import nn
 
 from psa_pose.attention import make_attention
 from psa_pose.config import load_config
-from psa_pose.data.batch import Batch
+from psa_pose.data.dataset import Batch
 from psa_pose.models.blocks import BasicBlock, Bottleneck
 from psa_pose.models.build import build_model
 from psa_pose.segmentation.data.dataset import SegmentationBatch
