@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,15 @@ import numpy as np
 from psa_pose.files import read_json
 from psa_pose.gpu_check.bench import FASTEST, NETWORKS, SHARED_BATCH, Bench
 from psa_pose.gpu_check.lines import Line, at_least, at_most, left_out
-from psa_pose.gpu_check.processes.jobs import empty_folder, losses, on_one_machine, relative_losses, started, training
+from psa_pose.gpu_check.processes.jobs import (
+    Job,
+    empty_folder,
+    losses,
+    on_one_machine,
+    relative_losses,
+    started,
+    training,
+)
 
 # Relative difference of losses over 20 steps: 2e-7 on a CPU; a GPU's sums are in another order for another batch.
 LOSS_LIMIT = {"cpu": 1e-6, "cuda": 1e-4}
@@ -21,28 +29,33 @@ def sharing_lines(bench: Bench) -> Iterator[Line]:
     """N processes with batch B / N against one with B: losses, the AP of a test, and BatchNorm over all processes."""
     folder, processes = empty_folder(bench.folder / "sharing"), bench.processes
     words = ["TRAIN.FREEZE_BATCHNORM", True, "TRAIN.EPOCHS", 5, "TRAIN.OPTIMIZER.NAME", "sgd"]
-    with ExitStack() as stack:
-        pair = _pair(bench, stack, folder, "frozen", words)
-        yield _losses_agree(bench, "frozen BatchNorm", pair, LOSS_LIMIT[bench.job_device])
+    pair = _trained(bench, folder, "frozen", words)
+    yield _losses_agree(bench, "frozen BatchNorm", pair, LOSS_LIMIT[bench.job_device])
     yield from _equal_tests(bench, folder, folder / "frozen_1")
     name = f"SyncBN, {processes} processes against one"
     if bench.gpus < 2:
         yield left_out(name, f"BatchNorm over all processes needs two GPUs; there are {bench.gpus}")
         return
     words = ["TRAIN.SYNC_BATCHNORM", True, "TRAIN.EPOCHS", 5, "TRAIN.OPTIMIZER.NAME", "sgd"]
-    with ExitStack() as stack:
-        pair = _pair(bench, stack, folder, "synchronised", words)
-        yield _losses_agree(bench, "SyncBN", pair, 1e-3)
+    yield _losses_agree(bench, "SyncBN", _trained(bench, folder, "synchronised", words), 1e-3)
 
 
-def _pair(bench: Bench, stack: ExitStack, folder: Path, name: str, words: Sequence[object]) -> tuple[Path, Path]:
+def _trained(bench: Bench, folder: Path, name: str, words: Sequence[object]) -> tuple[Path, Path]:
     """The folders of a run of one process and of one of several, in which each has its share of the batch."""
-    jobs = []
-    for processes in (1, bench.processes):
+
+    def start(processes: int) -> AbstractContextManager[Job]:
         own = f"{name}_{processes}"
         cfg = bench.tiny_config(*words, "OUTPUT_DIR", folder / own, "TRAIN.BATCH_SIZE", SHARED_BATCH // processes)
-        jobs.append(stack.enter_context(training(own, cfg, processes)))
-    one, several = (job.succeed() for job in jobs)
+        return training(own, cfg, processes)
+
+    return _one_and_several(bench, start)
+
+
+def _one_and_several(bench: Bench, start: Callable[[int], AbstractContextManager[Job]]) -> tuple[Path, Path]:
+    """The folders of a job of one process and of the same of several, which run at the same time."""
+    with ExitStack() as stack:
+        jobs = [stack.enter_context(start(processes)) for processes in (1, bench.processes)]
+        one, several = (job.succeed() for job in jobs)
     return one, several
 
 
@@ -54,13 +67,13 @@ def _losses_agree(bench: Bench, what: str, pair: tuple[Path, Path], limit: float
 
 def _equal_tests(bench: Bench, folder: Path, trained: Path) -> Iterator[Line]:
     """One checkpoint, tested by one process and by several at the same time: AP, and where each keypoint is found."""
-    with ExitStack() as stack:
-        jobs = []
-        for processes in (1, bench.processes):
-            cfg = bench.tiny_config("OUTPUT_DIR", folder / f"test_{processes}", "TEST.BATCH_SIZE", 4)
-            command = ["test", "--checkpoint", str(trained / "last.pt"), "--cfg"]
-            jobs.append(stack.enter_context(started(f"test_{processes}", cfg, command, on_one_machine(processes))))
-        one, several = (job.succeed() / "test" for job in jobs)
+
+    def start(processes: int) -> AbstractContextManager[Job]:
+        cfg = bench.tiny_config("OUTPUT_DIR", folder / f"test_{processes}", "TEST.BATCH_SIZE", 4)
+        command = ["test", "--checkpoint", str(trained / "last.pt"), "--cfg"]
+        return started(f"test_{processes}", cfg, command, on_one_machine(processes))
+
+    one, several = (tested / "test" for tested in _one_and_several(bench, start))
     what = f"{bench.processes} processes against one"
     aps = [100 * read_json(test / "metrics.json", "metrics")[0]["stats"]["AP"] for test in (one, several)]
     yield at_most(f"AP, {what}", abs(aps[0] - aps[1]), 0.01, "points", f"of {aps[0]:.2f}; {bench.where}")
