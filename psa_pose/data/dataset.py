@@ -62,7 +62,7 @@ class CropDataset(Dataset):
     """Crops of persons, addressed by (epoch, row): the epoch seeds the augmentation.
 
     input_size: (width, height) of the crop, pixels. grid: the codec's. augmentation: None for evaluation. exif: as in
-    `images.read_image`.
+    `psa_pose.media.pictures.read_image`.
     """
 
     def __init__(
