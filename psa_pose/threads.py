@@ -20,6 +20,8 @@ import torch
 
 # Laps that a way to wait is judged by, and by how much the other must be faster.
 LAPS, GAIN = 3, 0.95
+# A trial ends with a lap that takes so many times as long as those before it.
+TOO_SLOW = 1.3
 # Seconds from one trial to the next, at least; and how many times what the last one lost.
 PAUSE, WORTH = 20.0, 50.0
 # OpenMP runtimes read variables with these beginnings. One that is set is the user's choice.
@@ -76,7 +78,7 @@ class ThreadWaiting:
             return
         now = self._clock()
         self._laps, self._last = [*self._laps[1 - LAPS :], now - self._last], now
-        if self._trial and (len(self._laps) == LAPS or self._laps[-1] > 2 * self._kept):
+        if self._trial and (len(self._laps) == LAPS or self._laps[-1] > TOO_SLOW * self._kept):
             self._decide()
         elif not self._trial and self._slower():
             self._try_other(min(self._laps[-2:]))

@@ -107,6 +107,15 @@ def test_what_begins_or_ends_beside_it_is_followed(monkeypatch):
     assert [("asleep" in line.split("(")[0]) for line in machine.said] == [False, True, False]
 
 
+def test_a_slow_trial_ends_with_its_first_step(monkeypatch):
+    machine = Machine(monkeypatch, 0.1, 0.15)
+    waiting = waiting_on(machine)
+    machine.run(waiting, LAPS)
+    assert machine.spins, "on trial"
+    machine.run(waiting, 1)
+    assert not machine.spins
+
+
 def test_a_trial_that_is_cut_off_decides_nothing(monkeypatch):
     machine = Machine(monkeypatch, 0.14, 0.3)
     waiting = waiting_on(machine)
