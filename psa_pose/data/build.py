@@ -242,7 +242,8 @@ def _images_there(persons: Persons, folder: Path) -> np.ndarray:
     """Mask (N,): the person's image file exists. One listing per folder, not one question per image."""
     if not folder.is_dir():
         raise DataError(f"image folder {folder} does not exist; check DATASET.ROOT and the image folders")
-    names = [name.decode() for name in persons.image_names]
-    parents = {name[: name.rfind("/") + 1] for name in names}
+    # Names are decoded one by one: at COCO's size a list of them is 10 MB.
+    parents = {name[: name.rfind(b"/") + 1].decode() for name in persons.image_names}
     listed = {parent + f for parent in parents if (folder / parent).is_dir() for f in os.listdir(folder / parent)}
-    return np.array([name in listed for name in names], bool)[persons.image]
+    there = np.fromiter((name.decode() in listed for name in persons.image_names), bool, len(persons.image_names))
+    return there[persons.image]
