@@ -1,4 +1,4 @@
-"""One run's voice: the screen, a readable log, metrics for programs, TensorBoard. Silent but for the main process."""
+"""One run's voice: the screen, a readable log, metrics for programs, TensorBoard; each step's samples."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 from tqdm import tqdm
 
-from psa_pose.distributed import is_main
+from psa_pose.distributed import is_main, rank
 from psa_pose.errors import ConfigError, DataError, PsaPoseError
 from psa_pose.files import atomic_write, write_text
 
@@ -108,6 +109,31 @@ class RunLog:
             atomic_write(self._folder / "pictures" / f"{name}.png", lambda file: file.write(png))
             content = Summary.Image(height=image.shape[0], width=image.shape[1], colorspace=3, encoded_image_string=png)
             self._board._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=name, image=content)]), step)
+
+
+class RecordLog:
+    """`records.<rank>.jsonl`: the ids of the samples of each step in this process; off, it does nothing.
+
+    ids (N,): what the log calls each sample.
+    """
+
+    def __init__(self, folder: Path, ids: np.ndarray, on: bool) -> None:
+        self._ids = ids
+        self._file = (folder / f"records.{rank()}.jsonl").open("a") if on else None
+
+    def __enter__(self) -> RecordLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()
+
+    def write(self, step: int, epoch: int, rows: Tensor) -> None:
+        """One line, which a kill of the process does not lose."""
+        if self._file:
+            ids = self._ids[rows.numpy()].tolist()
+            self._file.write(json.dumps({"step": step, "epoch": epoch, "records": ids}) + "\n")
+            self._file.flush()
 
 
 def flat_figures(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

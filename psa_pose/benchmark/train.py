@@ -15,10 +15,10 @@ from yacs.config import CfgNode
 
 from psa_pose import distributed
 from psa_pose.benchmark.measure import Work, alternate, peak_memory, ratio
+from psa_pose.data.loader import DataTimer
 from psa_pose.device import backends, choose_device
 from psa_pose.task import Batch
 from psa_pose.tasks import build_task
-from psa_pose.training.monitor import DataTimer
 from psa_pose.training.setup import Run, prepared_run
 from psa_pose.training.step import train_step
 

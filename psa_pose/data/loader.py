@@ -1,11 +1,12 @@
-"""Which samples, in which order, on which process, and the workers that bring them."""
+"""Which samples, in which order, on which process, the workers that bring them, and the time lost to waiting."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from psa_pose.device import cores_of_process
 
 Key = tuple[int, int]
+T = TypeVar("T")
 
 # Data set and (epoch, row) keys -> its samples as one batch.
 BatchMaker = Callable[[Any, Sequence[Key]], Any]
@@ -148,3 +150,34 @@ def _start_worker(_: int) -> None:
     # Ctrl-C and a cluster's SIGTERM reach the workers too, while the main process still needs them to finish its step.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+
+
+class DataTimer:
+    """Seconds since its start, and those of them in which the loop waited for the loader.
+
+    It reads the host's clock and never waits for a device: on a GPU that is behind, loading that costs nothing counts.
+    """
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self.waited = 0.0
+
+    def wrap(self, batches: Iterable[T]) -> Iterator[T]:
+        """The batches, timed."""
+        iterator = iter(batches)
+        while True:
+            asked = time.perf_counter()
+            batch = next(iterator, None)
+            self.waited += time.perf_counter() - asked
+            if batch is None:
+                return
+            yield batch
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._started
+
+    @property
+    def share(self) -> float:
+        """The share of the time that was lost to loading, 0 to 1."""
+        return self.waited / self.seconds

@@ -14,13 +14,14 @@ from psa_pose import distributed
 from psa_pose.checkpoints import checkpoint_content
 from psa_pose.checkpoints.safetensors_file import save_safetensors
 from psa_pose.config import dump_config
+from psa_pose.data.loader import DataTimer
 from psa_pose.device import backends, prefetch
 from psa_pose.distributed import progress_bar
 from psa_pose.errors import Interrupted, PsaPoseError
 from psa_pose.files import atomic_write
 from psa_pose.run_log import report_problems, write_metrics_csv
 from psa_pose.task import Task
-from psa_pose.training.monitor import DataTimer, StepRecord, Told, check_finite, gate_deviations
+from psa_pose.training.monitor import StepRecord, Told, check_finite, gate_deviations
 from psa_pose.training.output_dir import BEST, FINAL, LAST, NOT_FINITE, epoch_file, find_checkpoint
 from psa_pose.training.resume import Progress, training_state
 from psa_pose.training.setup import Run, log_summary, prepared_run

@@ -1,13 +1,11 @@
-"""Watching a run: numbers that are no longer finite, time lost to loading, the gates of attention, records per step."""
+"""Watching a run: numbers that are no longer finite, what the processes tell each other, the gates of attention."""
 
 from __future__ import annotations
 
-import json
 import math
-import time
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Sequence, Sized
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,65 +18,7 @@ from psa_pose.files import write_json
 from psa_pose.task import Task
 from psa_pose.training.interrupt import SIGNALS
 
-T = TypeVar("T")
-
 GATE_SAMPLES = 8
-
-
-class DataTimer:
-    """Seconds since its start, and those of them in which the loop waited for the loader.
-
-    It reads the host's clock and never waits for a device: on a GPU that is behind, loading that costs nothing counts.
-    """
-
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-        self.waited = 0.0
-
-    def wrap(self, batches: Iterable[T]) -> Iterator[T]:
-        """The batches, timed."""
-        iterator = iter(batches)
-        while True:
-            asked = time.perf_counter()
-            batch = next(iterator, None)
-            self.waited += time.perf_counter() - asked
-            if batch is None:
-                return
-            yield batch
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self._started
-
-    @property
-    def share(self) -> float:
-        """The share of the time that was lost to loading, 0 to 1."""
-        return self.waited / self.seconds
-
-
-class RecordLog:
-    """`records.<rank>.jsonl`: the ids of the samples of each step in this process; off, it does nothing.
-
-    ids (N,): what the log calls each sample.
-    """
-
-    def __init__(self, folder: Path, ids: np.ndarray, on: bool) -> None:
-        self._ids = ids
-        self._file = (folder / f"records.{distributed.rank()}.jsonl").open("a") if on else None
-
-    def __enter__(self) -> RecordLog:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file:
-            self._file.close()
-
-    def write(self, step: int, epoch: int, rows: Tensor) -> None:
-        """One line, which a kill of the process does not lose."""
-        if self._file:
-            ids = self._ids[rows.numpy()].tolist()
-            self._file.write(json.dumps({"step": step, "epoch": epoch, "records": ids}) + "\n")
-            self._file.flush()
 
 
 class StepRecord(NamedTuple):

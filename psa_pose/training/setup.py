@@ -21,12 +21,12 @@ from psa_pose.config import dump_config
 from psa_pose.data.loader import ShuffledBatches, loader_workers, make_loader
 from psa_pose.device import backends, check_device, describe_computing
 from psa_pose.errors import ConfigError, closest
-from psa_pose.run_log import RunLog
+from psa_pose.run_log import RecordLog, RunLog
 from psa_pose.task import Task, TestSet, TrainSet
 from psa_pose.threads import ThreadWaiting
 from psa_pose.training.ema import ModelEma
 from psa_pose.training.interrupt import Interrupt
-from psa_pose.training.monitor import Exchange, RecordLog
+from psa_pose.training.monitor import Exchange
 from psa_pose.training.optimizer import Schedule, base_lr, build_optimizer, build_schedule, load_optimizer, total_steps
 from psa_pose.training.output_dir import LAST, clean_output_dir
 from psa_pose.training.resume import Progress, changed_keys, restore_state, trained_weights

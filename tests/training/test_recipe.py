@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from psa_pose.checkpoints import load_checkpoint
+from psa_pose.data.loader import DataTimer
 from psa_pose.device import autocast, check_device
 from psa_pose.errors import ConfigError
 from psa_pose.models import build_model
 from psa_pose.training import step as training_step
 from psa_pose.training.ema import ModelEma
-from psa_pose.training.monitor import DataTimer
 from psa_pose.training.optimizer import base_lr, build_schedule
 from psa_pose.training.setup import freeze
 from tests.runs import run_train
@@ -150,7 +150,7 @@ def test_contradictions_are_found_in_the_config(small, words, says):
 
 def test_the_clock_counts_the_time_of_the_loader(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("psa_pose.training.monitor.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("psa_pose.data.loader.time.perf_counter", lambda: now[0])
 
     def batches():
         for number in range(3):
