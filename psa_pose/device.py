@@ -153,7 +153,12 @@ def place(model: nn.Module, cfg: CfgNode, device: torch.device) -> nn.Module:
     return model.to(memory_format=torch.channels_last) if channels_last(cfg, device) else model
 
 
-def describe_computing(cfg: CfgNode, device: torch.device, precision: str, compiled: bool = False) -> str:
+def cuda_graphs(cfg: CfgNode, device: torch.device) -> bool:
+    """Whether steps of training replay CUDA graphs: GPU.CUDA_GRAPHS, on a GPU."""
+    return device.type == "cuda" and cfg.GPU.CUDA_GRAPHS
+
+
+def describe_computing(cfg: CfgNode, device: torch.device, precision: str, training: bool) -> str:
     """What computes, and how, for the log. Every process calls it: each names its own GPU."""
     if device.type == "cuda":
         names = Counter(distributed.all_gather(torch.cuda.get_device_name(device)))
@@ -161,7 +166,9 @@ def describe_computing(cfg: CfgNode, device: torch.device, precision: str, compi
     else:
         threads = torch.get_num_threads()
         what = f"{threads} CPU thread{'s' * (threads > 1)}"
-    how = [precision, "channels-last" if channels_last(cfg, device) else "contiguous"] + ["compiled"] * compiled
+    how = [precision, "channels-last" if channels_last(cfg, device) else "contiguous"]
+    how += ["compiled"] * (training and cfg.TRAIN.COMPILE)
+    how += ["CUDA graphs"] * (training and cuda_graphs(cfg, device))
     how += [Backends.of_process().describe()] if device.type == "cuda" else []
     return f"computing on {what}: {', '.join(how)}"
 

@@ -162,6 +162,11 @@ def _check_schedule(config: CfgNode) -> None:
         raise ConfigError(f"TRAIN.SCHEDULE.MILESTONES is {list(milestones)}; give rising epoch numbers from 1")
     if config.TRAIN.OPTIMIZER.LR == 0:
         raise ConfigError("TRAIN.OPTIMIZER.LR is 0: nothing would be learned; give a rate such as 1e-3")
+    if config.GPU.CUDA_GRAPHS and config.TRAIN.ACCUMULATE > 1:
+        raise ConfigError(
+            f"TRAIN.ACCUMULATE is {config.TRAIN.ACCUMULATE} but GPU.CUDA_GRAPHS is true, whose gradients cannot be "
+            "added up; write GPU.CUDA_GRAPHS false, or TRAIN.ACCUMULATE 1"
+        )
     if config.TRAIN.ACCUMULATE > config.TRAIN.BATCH_SIZE:
         raise ConfigError(
             f"TRAIN.ACCUMULATE is {config.TRAIN.ACCUMULATE} but TRAIN.BATCH_SIZE is {config.TRAIN.BATCH_SIZE}; a batch "

@@ -26,6 +26,9 @@ def default_config() -> Node:
     # cuDNN tries its algorithms on the first batch of each shape and keeps the fastest: true, false, or "auto": in the
     # steps of training, and not in an evaluation, whose pictures may have many shapes.
     c.GPU.CUDNN_BENCHMARK = "auto"
+    # Training replays the network's forward and backward pass from CUDA graphs: a GPU does not wait for a host that
+    # launches thousands of kernels. It needs whole batches (TRAIN.ACCUMULATE 1), and keeps the memory of its passes.
+    c.GPU.CUDA_GRAPHS = False
     # Go on with the run in OUTPUT_DIR if there is one, as --resume does: for jobs that a launcher restarts by itself.
     c.AUTO_RESUME = False
 

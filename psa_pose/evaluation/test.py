@@ -51,7 +51,7 @@ def run_test(
         else:
             model = load_model(task, checkpoint, log.info)
             workers = loader_workers(task.cfg.LOADER.WORKERS)
-            computing = describe_computing(task.cfg, task.device, task.cfg.TEST.PRECISION)
+            computing = describe_computing(task.cfg, task.device, task.cfg.TEST.PRECISION, training=False)
             log.info(f"{computing}; {workers} loader workers per process")
         what, results = str(checkpoint or model), []
         for test_set in task.test_sets(log.info, annotated=checkpoint is None):

@@ -29,7 +29,7 @@ PSA_PAIRS = {
 SMALL_NETWORKS = {"small": (QUICKSTART, ("MODEL.ATTENTION.NAME", "none"))}
 SMALL_PSA_PAIRS = {"small": QUICKSTART}
 # What makes a step fast on a GPU.
-FASTEST = ("TRAIN.PRECISION", "bf16")
+FASTEST = ("TRAIN.PRECISION", "bf16", "GPU.CUDA_GRAPHS", True)
 # A network and crops for runs whose speed does not matter; so narrow a one is not trained in channels-last order where
 # OMP_NUM_THREADS gives a CPU several threads.
 TINY = (

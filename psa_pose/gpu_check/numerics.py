@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -37,12 +36,10 @@ CROPS = 64
 CROP_LIMITS = {"cpu": 0.1, "cuda": 2.0}
 
 
-@contextmanager
-def computing_in(precision: str, device: torch.device) -> Iterator[None]:
-    """Products and convolutions in one of PRECISIONS; afterwards as before."""
+def backends_of(precision: str) -> Backends:
+    """How products and convolutions of fp32 numbers are computed in one of PRECISIONS."""
     tf32 = precision == "tf32"
-    with Backends(tf32, tf32, benchmark=False).applied(), autocast(precision, device):
-        yield
+    return Backends(tf32, tf32, benchmark=False)
 
 
 def forward_lines(bench: Bench) -> Iterator[Line]:
@@ -79,7 +76,7 @@ def steady_network(model: nn.Module, images: Tensor) -> nn.Module:
 def forward_difference(model: nn.Module, images: Tensor, device: torch.device, precision: str) -> float:
     """Between the model's maps on the CPU in fp32 and on the device in a precision, in units of the largest value."""
     expected = model(images)
-    with computing_in(precision, device):
+    with backends_of(precision).applied(), autocast(precision, device):
         found = copy.deepcopy(model).to(device)(images.to(device))
     return relative(found.float().cpu(), expected)
 
@@ -118,8 +115,9 @@ def block_difference(block: str, form: str, layout: str, device: torch.device, p
 def _answers(block: nn.Module, x: Tensor, weight: Tensor, precision: str) -> dict[str, Tensor]:
     """The output, and the gradients of its product with `weight`."""
     leaf = x.clone(memory_format=torch.preserve_format).requires_grad_()
-    with computing_in(precision, x.device):
-        output = block(leaf)
+    with backends_of(precision).applied():
+        with autocast(precision, x.device):
+            output = block(leaf)
         (output.float() * weight).sum().backward()
     gradients = {key: p.grad for key, p in block.named_parameters() if p.grad is not None}
     assert leaf.grad is not None

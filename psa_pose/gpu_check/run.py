@@ -26,6 +26,7 @@ CHECKS: dict[str, Check] = {
     "attention": numerics.attention_lines,
     "codecs": numerics.codec_lines,
     "sync": steps.sync_lines,
+    "captured": steps.captured_lines,
     "launches": steps.launch_lines,
     "psa": speed.psa_lines,
     "persons": speed.persons_lines,

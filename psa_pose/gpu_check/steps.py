@@ -14,11 +14,15 @@ from psa_pose.benchmark.launches import count_launches
 from psa_pose.benchmark.train import StartedRun, start_run
 from psa_pose.gpu_check.bench import Bench
 from psa_pose.gpu_check.lines import Line, at_most, holds, left_out
+from psa_pose.gpu_check.processes.jobs import relative_losses
 
 STEPS, WARM_UP = 20, 3
 W32_PSA = "coco/hrnet/hrnet_w32_384x288_psa_p"
 W48_PSA = "coco/hrnet/hrnet_w48_384x288_psa_p"
 WITHOUT = ("MODEL.ATTENTION.NAME", "none")
+GRAPHS = ("GPU.CUDA_GRAPHS", True)
+# A GPU's kernels do not add up in the same order twice.
+CAPTURED_LIMIT = 1e-3
 
 
 def start(bench: Bench, stack: ExitStack, config: str, *words: object) -> StartedRun:
@@ -28,12 +32,13 @@ def start(bench: Bench, stack: ExitStack, config: str, *words: object) -> Starte
 
 def sync_lines(bench: Bench) -> Iterator[Line]:
     """Twenty whole steps, with EMA and clipping, in which any synchronisation of the host is an error."""
-    for precision in ("bf16", "fp16"):
-        name = f"{STEPS} steps, {precision}, EMA and clipping: no synchronisation of the host"
+    ways = {"bf16": (), "fp16": (), "bf16, CUDA graphs": GRAPHS}
+    for way, own in ways.items():
+        name = f"{STEPS} steps, {way}, EMA and clipping: no synchronisation of the host"
         if not bench.gpu:
             yield left_out(name, "no GPU")
             continue
-        words = ["TRAIN.PRECISION", precision, "TRAIN.EMA", 0.999, "TRAIN.CLIP_GRAD_NORM", 1.0]
+        words = ["TRAIN.PRECISION", way[:4], "TRAIN.EMA", 0.999, "TRAIN.CLIP_GRAD_NORM", 1.0, *own]
         with ExitStack() as stack:
             started = start(bench, stack, W32_PSA, *words)
             batches = [started.batch() for _ in range(WARM_UP + STEPS)]
@@ -60,11 +65,31 @@ def first_synchronisation(started: StartedRun, batches: Sequence[Any]) -> str:
 
 def launch_lines(bench: Bench) -> Iterator[Line]:
     """Launches of a whole training step of W48 with psa_p in units of those without."""
+    what = "launches that the driver was asked for" if bench.gpu else "operators other than views, on a CPU"
+    ways = {"": (), ", CUDA graphs": GRAPHS}
+    for way, words in ways.items() if bench.gpu else [("", ())]:
+        with ExitStack() as stack:
+            counts = [launches(bench, stack, *words, *own) for own in ((), WITHOUT)]
+        note = f"{counts[0]:,} against {counts[1]:,} {what}"
+        yield at_most(f"launches per step, W48{way}, psa_p / plain", counts[0] / counts[1], 1.5, note=note)
+
+
+def captured_lines(bench: Bench) -> Iterator[Line]:
+    """Losses of steps that CUDA graphs replay against those of steps whose kernels are launched one by one."""
+    name = f"{STEPS} steps, fp32, CUDA graphs against launches one by one"
+    if not bench.gpu:
+        yield left_out(name, "no GPU")
+        return
+    # Adam divides by the size of gradients: in the first steps it makes every rounding difference a whole step.
+    exact = ("GPU.TF32_CONV", False, "GPU.CUDNN_BENCHMARK", False, "TRAIN.OPTIMIZER.NAME", "sgd")
     with ExitStack() as stack:
-        counts = [launches(bench, stack, *words) for words in ((), WITHOUT)]
-    what = "kernels that the driver was asked to launch" if bench.gpu else "operators other than views, on a CPU"
-    note = f"{counts[0]:,} against {counts[1]:,} {what}"
-    yield at_most("launches per step, W48, psa_p / plain", counts[0] / counts[1], 1.5, note=note)
+        plain, graphs = (start(bench, stack, W32_PSA, *exact, *words) for words in ((), GRAPHS))
+        batches = [plain.batch() for _ in range(STEPS)]
+        for started in (plain, graphs):
+            for batch in batches:
+                started.step_on(batch)
+        found, expected = (torch.stack(started.losses).tolist() for started in (graphs, plain))
+    yield at_most(name, relative_losses(found, expected), CAPTURED_LIMIT, note="losses, relative")
 
 
 def launches(bench: Bench, stack: ExitStack, *words: object) -> int:

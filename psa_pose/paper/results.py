@@ -30,7 +30,7 @@ RUN, _RESULT = "reproduce.json", "result.json"
 # Keys that decide where and how fast, not what comes out; of the batch only the effective one does.
 _PLACE: tuple[str, ...] = ("OUTPUT_DIR", "DEVICE", "AUTO_RESUME", "LOADER.", "TEST.BATCH_SIZE")
 _PLACE += ("TRAIN.BATCH_SIZE", "TRAIN.ACCUMULATE", "TRAIN.LOG_EVERY", "TRAIN.SAVE_EVERY", "TRAIN.KEEP_EPOCHS")
-_PLACE += ("TRAIN.LOG_RECORDS", "TRAIN.EVAL_EVERY", "MODEL.CHANNELS_LAST", "GPU.CUDNN_BENCHMARK")
+_PLACE += ("TRAIN.LOG_RECORDS", "TRAIN.EVAL_EVERY", "MODEL.CHANNELS_LAST", "GPU.CUDNN_BENCHMARK", "GPU.CUDA_GRAPHS")
 _TEST = ("TEST.", "DATASET.TEST_")
 
 

@@ -18,8 +18,9 @@ from yacs.config import CfgNode
 from psa_pose import distributed
 from psa_pose.checkpoints import load_weights
 from psa_pose.config import dump_config
+from psa_pose.cuda_graphs import CudaGraphs
 from psa_pose.data.loader import ShuffledBatches, loader_workers, make_loader
-from psa_pose.device import backends, check_device, describe_computing
+from psa_pose.device import backends, check_device, cuda_graphs, describe_computing
 from psa_pose.errors import ConfigError, closest
 from psa_pose.run_log import RecordLog, RunLog
 from psa_pose.task import Task, TestSet, TrainSet
@@ -200,7 +201,7 @@ def log_summary(run: Run) -> None:
         f"{cfg.TRAIN.OPTIMIZER.NAME}, learning rate {base_lr(cfg, batch * processes):g} "
         f"({rule if cfg.TRAIN.OPTIMIZER.SCALE_LR_FROM else 'not scaled by the batch'})"
     )
-    run.log.info(describe_computing(cfg, task.device, cfg.TRAIN.PRECISION, cfg.TRAIN.COMPILE))
+    run.log.info(describe_computing(cfg, task.device, cfg.TRAIN.PRECISION, training=True))
     run.log.info(f"{run.loader.num_workers} loader workers per process")
     if processes > 1:
         options = ", ".join(f"{name} {value}" for name, value in ddp_options(cfg).items())
@@ -228,13 +229,16 @@ def _recipe(cfg: CfgNode, processes: int) -> str:
 
 
 def wrap(cfg: CfgNode, model: nn.Module, device: torch.device) -> nn.Module:
-    """What is called in training: the model, compiled and distributed where that is asked for. Shares its weights."""
-    network = model
+    """What is called in training: the model, compiled, captured, distributed where that is asked for; its weights."""
+    graphs = cuda_graphs(cfg, device)
+    network = CudaGraphs(model, cfg.TRAIN.COMPILE) if graphs else model
     if distributed.world_size() > 1:
         devices = [device.index] if device.type == "cuda" else None
-        network = DistributedDataParallel(model, device_ids=devices, **ddp_options(cfg))
+        network = DistributedDataParallel(network, device_ids=devices, **ddp_options(cfg))
     # DDP is compiled too, so that gradients travel while the backward pass still runs.
-    return torch.compile(network, dynamic=False) if cfg.TRAIN.COMPILE else network  # type: ignore[return-value]
+    if cfg.TRAIN.COMPILE and not graphs:
+        return torch.compile(network, dynamic=False)  # type: ignore[return-value]
+    return network
 
 
 def ddp_options(cfg: CfgNode) -> dict[str, Any]:

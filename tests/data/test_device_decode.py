@@ -74,7 +74,8 @@ def check_same(dataset, keys, device) -> Batch:
     assert made.crops.dtype == torch.uint8
     assert made.crops.is_contiguous()
     difference = (made.crops.cpu().int() - plain.crops.int()).abs()
-    greatest, mean = (GREATEST, MEAN) if device.type == "cpu" else (40, 1.5)
+    # nvJPEG of an H100: at most 52.
+    greatest, mean = (GREATEST, MEAN) if device.type == "cpu" else (60, 1.5)
     assert difference.max() <= greatest
     assert difference.float().mean() <= mean
     return made
