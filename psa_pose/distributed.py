@@ -138,6 +138,15 @@ def all_reduce_max(value: int, device: torch.device) -> int:
     return int(largest)
 
 
+def ddp_options(parts: int) -> dict[str, Any]:
+    """Options of DistributedDataParallel for steps in so many parts.
+
+    Training reads no buffer: BatchNorm's statistics are shared before an evaluation and a save, not before each step.
+    static_graph: every step has the same backward pass; one in parts has several, of which the last alone exchanges.
+    """
+    return {"broadcast_buffers": False, "gradient_as_bucket_view": True, "static_graph": parts == 1}
+
+
 def broadcast_buffers(module: torch.nn.Module) -> None:
     """Give every process the main one's buffers (the running statistics of BatchNorm), all of a dtype in one go."""
     if world_size() == 1:

@@ -204,7 +204,7 @@ def log_summary(run: Run) -> None:
     run.log.info(describe_computing(cfg, task.device, cfg.TRAIN.PRECISION, training=True))
     run.log.info(f"{run.loader.num_workers} loader workers per process")
     if processes > 1:
-        options = ", ".join(f"{name} {value}" for name, value in ddp_options(cfg).items())
+        options = ", ".join(f"{name} {value}" for name, value in distributed.ddp_options(cfg.TRAIN.ACCUMULATE).items())
         run.log.info(f"DistributedDataParallel: {options}")
     recipe = _recipe(cfg, processes)
     if recipe:
@@ -234,21 +234,11 @@ def wrap(cfg: CfgNode, model: nn.Module, device: torch.device) -> nn.Module:
     network = CudaGraphs(model, cfg.TRAIN.COMPILE) if graphs else model
     if distributed.world_size() > 1:
         devices = [device.index] if device.type == "cuda" else None
-        network = DistributedDataParallel(network, device_ids=devices, **ddp_options(cfg))
+        network = DistributedDataParallel(network, device_ids=devices, **distributed.ddp_options(cfg.TRAIN.ACCUMULATE))
     # DDP is compiled too, so that gradients travel while the backward pass still runs.
     if cfg.TRAIN.COMPILE and not graphs:
         return torch.compile(network, dynamic=False)  # type: ignore[return-value]
     return network
-
-
-def ddp_options(cfg: CfgNode) -> dict[str, Any]:
-    """Options of DistributedDataParallel.
-
-    Training reads no buffer: BatchNorm's statistics are shared before an evaluation and a save, not before each step.
-    static_graph: every step has the same backward pass; one in parts has several, of which the last alone exchanges.
-    """
-    static = cfg.TRAIN.ACCUMULATE == 1
-    return {"broadcast_buffers": False, "gradient_as_bucket_view": True, "static_graph": static}
 
 
 def freeze(cfg: CfgNode, model: nn.Module) -> list[nn.Module]:
