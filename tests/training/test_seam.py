@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from psa_pose.distributed import ddp_options
 from psa_pose.training.step import TrainState, forward_and_backward
 
 SAMPLES, CLASSES, ITEMS, IGNORED = 6, 3, 5, 255
@@ -42,7 +43,7 @@ def samples(rank=0, processes=1):
 
 def gradient(parts, rank=0, processes=1):
     network = make_network()
-    called = DistributedDataParallel(network) if processes > 1 else network
+    called = DistributedDataParallel(network, **ddp_options(parts)) if processes > 1 else network
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     state = TrainState(network, called, [], optimizer, torch.amp.GradScaler("cpu", enabled=False), None)
     images, labels = samples(rank, processes)
