@@ -18,6 +18,7 @@ Last weights for other programs are the same without optimizer and training, in 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -108,10 +109,19 @@ def save_checkpoint(path: Path, content: dict[str, Any], also: Sequence[Path] = 
     """
     on_cpu = map_tensors({"format": FORMAT, **content}, torch.Tensor.cpu)
     try:
-        atomic_write(path, lambda file: torch.save(on_cpu, file), also)
-    except (OSError, RuntimeError) as error:
+        # By its name: PyTorch writes to a Python file by calling Python several times for every tensor, and each time
+        # it waits for a loop that is busy in Python.
+        atomic_write(path, lambda file: torch.save(on_cpu, file.name), also)
+    except OSError as error:
         raise CheckpointError(
             f"checkpoint {path} cannot be written: {error}; free some space or change OUTPUT_DIR"
+        ) from None
+    except RuntimeError:
+        # PyTorch names a place in its own code.
+        size, free = sum(tensor.nbytes for tensor in tensors_in(on_cpu)), shutil.disk_usage(path.parent).free
+        raise CheckpointError(
+            f"checkpoint {path} cannot be written: the disk did not take all of its {size / 1e6:,.1f} MB, "
+            f"{free / 1e6:,.1f} MB are free; free some space or change OUTPUT_DIR"
         ) from None
 
 

@@ -7,6 +7,7 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 from signal import Signals
+from typing import Any
 
 from tqdm import tqdm
 
@@ -47,8 +48,7 @@ def _train(run: Run) -> None:
     if distributed.is_main():
         atomic_write(folder / "config.yaml", lambda file: file.write(dump_config(cfg).encode()))
     log_summary(run)
-    done = progress.epoch * run.steps_per_epoch + progress.step
-    bar = progress_bar(total=run.total_steps, initial=done, unit="step")
+    bar = progress_bar(total=run.total_steps, initial=run.first_step, unit="step")
     while progress.epoch < run.epochs and not _out_of_patience(run, progress):
         _train_epoch(run, progress, bar)
         epoch, best, improved, stale = progress.epoch + 1, progress.best, False, progress.stale
@@ -106,6 +106,9 @@ def _train_epoch(run: Run, progress: Progress, bar: tqdm) -> None:
         run.waiting.lap()
         if step == 0 and distributed.is_main():
             run.log.picture(0, "train_crops", task.picture(batch, targets))
+        if step == run.first_step:
+            # The optimiser's state is there from the first step on.
+            prepare_saves(run)
         run.records.write(step, epoch, batch.rows)
         # The loss stays on the device until a few are told to the other processes at once.
         pending.append(StepRecord(step, lr, loss, batch.rows))
@@ -199,12 +202,23 @@ def save_run(run: Run, progress: Progress, *names: str) -> None:
     """Write the state, as it is now, under each name. Every process calls it, the main one writes."""
     # Who goes on from this file has the main process's statistics of BatchNorm in every process.
     distributed.broadcast_buffers(run.state.model)
-    state = run.state
-    training = training_state(progress, run.batches, state.model if state.ema else None, state.scaler)
+    content = _content(run, progress)
     if distributed.is_main():
-        where = (progress.epoch, progress.best)
-        content = checkpoint_content(run.cfg, run.task.spec(), state.evaluated, state.optimizer, *where, training)
         run.saver.save(content, *names)
+
+
+def prepare_saves(run: Run) -> None:
+    """Begin to make the memory for what is saved. Every process calls it, after the first step."""
+    content = _content(run, run.progress)
+    if distributed.is_main():
+        run.saver.prepare(content)
+
+
+def _content(run: Run, progress: Progress) -> dict[str, Any]:
+    """A checkpoint's content, its tensors where they are. Every process calls it: each has its own generators."""
+    state, where = run.state, (progress.epoch, progress.best)
+    training = training_state(progress, run.batches, state.model if state.ema else None, state.scaler)
+    return checkpoint_content(run.cfg, run.task.spec(), state.evaluated, state.optimizer, *where, training)
 
 
 def _save_final(run: Run, progress: Progress) -> None:

@@ -75,6 +75,11 @@ class Run:
         return len(self.batches)
 
     @property
+    def first_step(self) -> int:
+        """The first one that is not done yet, from 0."""
+        return self.progress.epoch * self.steps_per_epoch + self.progress.step
+
+    @property
     def epochs(self) -> int:
         """The last one may be cut short by TRAIN.STEPS."""
         return -(-self.total_steps // self.steps_per_epoch)

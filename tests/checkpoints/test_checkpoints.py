@@ -1,5 +1,6 @@
 import os
 import pickle
+import resource
 
 import pytest
 import torch
@@ -38,6 +39,23 @@ def test_a_failed_write_leaves_the_previous_file(tmp_path):
     before = path.read_bytes()
     with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
         save_checkpoint(path, {"model": {}, "epoch": lambda: 0})
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["a.pt"]
+
+
+def test_a_full_disk_is_named_and_leaves_the_previous_file(tmp_path):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, {"epoch": 1})
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(
+            CheckpointError, match=r"a\.pt cannot be written: .* all of its 4\.0 MB, .* MB are free; free"
+        ):
+            save_checkpoint(path, {"model": {"w": torch.zeros(10**6)}})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["a.pt"]
 

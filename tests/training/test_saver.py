@@ -1,19 +1,21 @@
 """The state is saved as it was at its step, while the loop goes on; what goes wrong is raised in the loop."""
 
+import gc
 import os
 import threading
 
 import pytest
 import torch
-from torch import nn
 
 from psa_pose import files
 from psa_pose.checkpoints import load_checkpoint
+from psa_pose.checkpoints.snapshot import Snapshot
 from psa_pose.errors import CheckpointError
 from psa_pose.run_log import RunLog
 from psa_pose.training import saver as saver_module
-from psa_pose.training.saver import Saver, Snapshot
+from psa_pose.training.saver import Saver
 from scripts.stress_resume import same
+from tests.runs import run_train
 
 
 @pytest.fixture
@@ -93,16 +95,28 @@ def test_an_error_is_raised_in_the_loop_once_and_the_run_may_go_on(tmp_path, log
     assert "full/last.pt cannot be written" in (tmp_path / "log.txt").read_text()
 
 
-def test_a_snapshot_keeps_its_memory_its_strides_and_no_more_than_its_tensors():
-    model = nn.Conv2d(3, 8, 3, bias=False).to(memory_format=torch.channels_last)
-    whole = torch.arange(100.0)
-    given = {"w": model.weight, "part": whole[10:13], "turned": whole.view(10, 10).t(), "flag": torch.tensor(True)}
-    given |= {"none": None, "few": [torch.zeros(0), torch.tensor(2, dtype=torch.int64), 3], "half": whole[:3].half()}
-    snapshot = Snapshot()
-    first = snapshot.take(given)
-    assert same(first, given)
-    assert first["w"].stride() == model.weight.stride()
-    assert first["part"].untyped_storage().nbytes() == 12
-    assert not first["w"].requires_grad
-    second = snapshot.take(given)
-    assert second["w"].data_ptr() == first["w"].data_ptr()
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_a_training_makes_its_memory_beside_the_loop(tiny_config, tmp_path, monkeypatch, average):
+    made, allocate = [], Snapshot._allocate
+
+    def allocated(snapshot, *arguments, **options):
+        made.append(threading.current_thread().name)
+        allocate(snapshot, *arguments, **options)
+
+    monkeypatch.setattr(Snapshot, "_allocate", allocated)
+    words = ["MODEL.ATTENTION.NAME", "none", "TRAIN.EPOCHS", 1, "TEST.FLIP", False, "TRAIN.EMA", average]
+    run_train(tiny_config(*words, "OUTPUT_DIR", tmp_path / "run"))
+    # Once, for all that is in the first checkpoint: by no save.
+    assert made == ["saver_0"]
+
+
+def test_what_was_built_before_a_run_is_not_collected_in_it(tmp_path, log):
+    counts = [gc.get_freeze_count()]
+    with Saver(tmp_path, 0, log):
+        counts.append(gc.get_freeze_count())
+    # Also after an error.
+    with pytest.raises(ZeroDivisionError), Saver(tmp_path, 0, log):
+        raise ZeroDivisionError
+    counts.append(gc.get_freeze_count())
+    assert counts[0] == counts[2] == 0
+    assert counts[1] > 1000
