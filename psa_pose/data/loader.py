@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import cv2
@@ -120,7 +122,7 @@ def make_loader(
         # A batch is already made whole, see below.
         collate_fn=_as_it_is,
         pin_memory=pin_memory,
-        worker_init_fn=_start_worker,
+        worker_init_fn=partial(_start_worker, os.getpid()),
         persistent_workers=workers > 0,
         # From Python 3.14 on Linux would start each worker anew, and send it the whole data set.
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
@@ -143,7 +145,10 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _start_worker(_: int) -> None:
+def _start_worker(owner: int, _: int) -> None:
+    # A worker that loses its process later notices; one that lost it before now would wait for ever.
+    if os.getppid() != owner:
+        os._exit(1)
     # The workers are the parallelism; threads inside them would only wait for each other.
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -212,6 +213,15 @@ def _file_name(image_id: int) -> str:
 def _start_worker() -> None:
     # One thread a process: the pictures are the parallelism.
     cv2.setNumThreads(0)
+    # A worker of a pool does not notice that its owner was killed, and waits for ever.
+    threading.Thread(target=_end_with_owner, daemon=True).start()
+
+
+def _end_with_owner() -> None:
+    owner = multiprocessing.parent_process()
+    assert owner, "workers have one"
+    owner.join()
+    os._exit(1)
 
 
 def in_order(make: partial[T], count: int, workers: int, bar: str = "") -> Iterator[T]:

@@ -1,5 +1,7 @@
 import itertools
 import json
+import multiprocessing
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ import torch
 from psa_pose.data import dataset as dataset_module
 from psa_pose.data.build import build_test_sets, build_train_set
 from psa_pose.data.dataset import collate, make_batch
-from psa_pose.data.loader import OrderedBatches, ShuffledBatches, make_loader
+from psa_pose.data.loader import OrderedBatches, ShuffledBatches, _start_worker, make_loader
 from psa_pose.errors import DataError
 from psa_pose.media.pictures import read_image
 from psa_pose.skeleton import COCO
@@ -143,6 +145,18 @@ def test_worker_memory_is_flat_over_a_long_epoch(tiny_config):
             held.append(int(pages) * 4096 / 2**20)
     assert len(held) == 10
     assert max(held) - held[1] < 10, f"MiB: {held}"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux")
+def test_a_worker_that_has_lost_its_process_ends():
+    # In a killed process's worker `getppid` is another's by the time that it begins.
+    fork, statuses = multiprocessing.get_context("fork"), []
+    for owner in (os.getpid(), os.getppid()):
+        worker = fork.Process(target=_start_worker, args=(owner, 0))
+        worker.start()
+        worker.join(20)
+        statuses.append(worker.exitcode)
+    assert statuses == [0, 1]
 
 
 def test_samples_do_not_depend_on_the_number_of_workers(tiny_config):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -62,6 +65,26 @@ def person_at(seed: int, yaw: float, height: float = 130) -> Person:
 def test_files_do_not_depend_on_the_number_of_workers(made, tmp_path):
     generate(tmp_path / "two", SIZES, seed=3, image_size=SIZE, workers=2, progress=False)
     assert contents(tmp_path / "two") == contents(made)
+
+
+WAITING = """
+import os, signal
+from functools import partial
+from psa_pose.synthetic.dataset import in_order
+
+if __name__ == "__main__":
+    drawn = in_order(partial(pow, 0), 9, 2)
+    next(drawn)
+    print("drawing", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_a_process_that_is_killed(tmp_path):
+    (tmp_path / "draws.py").write_text(WAITING)
+    # Who reads to the end of what workers inherit reads until the last of them is gone.
+    done = subprocess.run([sys.executable, tmp_path / "draws.py"], capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.returncode) == ("drawing\n", -signal.SIGKILL), done.stderr
 
 
 def test_another_seed_split_or_index_is_another_picture():
