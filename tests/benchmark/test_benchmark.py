@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from psa_pose.benchmark import published_loops
+from psa_pose.benchmark import attention, published_loops
 from psa_pose.benchmark.measure import alternate, peak_memory, ratio
 from psa_pose.codecs import make_codec
 from psa_pose.tables import format_records
@@ -55,9 +55,10 @@ def run_benchmark(monkeypatch, *arguments):
 
 def test_attention_benchmark(tmp_path, monkeypatch, capsys):
     out = tmp_path / "a.json"
+    monkeypatch.setattr(attention, "SHAPES", {"R50": ((512, 8, 6),), "W48": ((192, 16, 12), (384, 8, 6))})
     run_benchmark(monkeypatch, "attention", "--rounds", 1, "--batch", 1, "--json", out, "--names", "psa_p:fig2", "cbam")
     rows = json.loads(out.read_text())
-    assert len(rows) == 16
+    assert [row["network"] for row in rows] == 2 * ["R50", "W48", "W48"]
     assert all(row["forward_ms"] > 0 for row in rows)
     assert all(("speedup_forward" in row) == (row["name"] == "psa_p:fig2") for row in rows)
     assert "lowest_forward" in capsys.readouterr().out

@@ -1,9 +1,6 @@
 """The second task through the same training and testing: whole runs of a tiny network on a few drawn scenes."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +8,6 @@ import pytest
 import torch
 
 from psa_pose.checkpoints import load_checkpoint
-from psa_pose.config import dump_config
 from psa_pose.errors import CheckpointError, ConfigError, DataError
 from psa_pose.evaluation.test import load_model, run_test
 from psa_pose.files import read_json
@@ -26,6 +22,7 @@ from psa_pose.training.loop import run_train
 from psa_pose.training.setup import build_state
 from psa_pose.training.step import train_step
 from tests.commands import run_here
+from tests.processes import in_processes
 from tests.runs import json_lines
 
 REPOSITORY = Path(__file__).parents[2]
@@ -116,19 +113,14 @@ def test_the_truth_scores_what_it_should(scene_config, oracle, least):
 
 
 def test_any_number_of_processes_answers_the_same(run, scene_config, tmp_path):
-    found = {}
-    for processes in (1, 2):
-        cfg, path = scene_config("OUTPUT_DIR", tmp_path / str(processes)), tmp_path / f"{processes}.yaml"
-        path.write_text(dump_config(cfg))
-        command = ["tools/test.py", "--cfg", path, "--checkpoint", run / "best.pt", "--no-report"]
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"] if processes > 1 else []
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-        subprocess.run([sys.executable, *launcher, *command], cwd=REPOSITORY, check=True, env=environment)
-        folder = tmp_path / str(processes) / "test"
-        found[processes] = [(folder / "metrics.json").read_bytes(), np.load(folder / "segmentation_val_full.npz")]
-    assert found[1][0] == found[2][0]
+    one, two = (build_task(scene_config("OUTPUT_DIR", tmp_path / name)) for name in ("one", "two"))
+    run_test(one, run / "best.pt")
+    in_processes(lambda: len(run_test(two, run / "best.pt")), tmp_path)
+    ours, theirs = (tmp_path / name / "test" for name in ("one", "two"))
+    assert (ours / "metrics.json").read_bytes() == (theirs / "metrics.json").read_bytes()
     for name in ("names", "confusion"):
-        np.testing.assert_array_equal(found[1][1][name], found[2][1][name])
+        of_one, of_two = (np.load(folder / "segmentation_val_full.npz")[name] for folder in (ours, theirs))
+        np.testing.assert_array_equal(of_one, of_two)
 
 
 def test_killed_it_goes_on_to_the_bit(run, scene_config, monkeypatch):

@@ -16,6 +16,8 @@ import torch
 from psa_pose.checkpoints import load_checkpoint
 from psa_pose.config import dump_config
 from tests.jobs import REPOSITORY, launch, lines, losses, wait_until, workers_of
+from tests.processes import in_processes
+from tests.runs import run_train
 
 SMALL = [
     *("MODEL.WIDTH", 8, "MODEL.ATTENTION.NAME", "none", "TEST.FLIP", False, "TRAIN.LOG_RECORDS", True),
@@ -43,7 +45,7 @@ def start(tiny_config, tmp_path):
 
 
 @pytest.mark.parametrize(("optimizer", "tolerance"), [("sgd", 1e-6), ("adam", 1e-4)])
-def test_two_processes_have_the_losses_of_one(start, people, tmp_path, optimizer, tolerance):
+def test_two_processes_have_the_losses_of_one(tiny_config, people, tmp_path, optimizer, tolerance):
     # 24 persons: an epoch whose persons cannot be shared out equally ends with one that counts twice.
     content = json.loads((people / "annotations/person_keypoints_train2017.json").read_text())
     content["annotations"] = content["annotations"][:24]
@@ -51,10 +53,10 @@ def test_two_processes_have_the_losses_of_one(start, people, tmp_path, optimizer
     annotations.write_text(json.dumps(content))
     words = ["TRAIN.FREEZE_BATCHNORM", True, "TRAIN.EPOCHS", 5, "TRAIN.OPTIMIZER.NAME", optimizer]
     words += ["DATASET.TRAIN_ANNOTATIONS", annotations]
-    one, folder_one = start("one", 1, *words, "TRAIN.BATCH_SIZE", 6)
-    two, folder_two = start("two", 2, *words, "TRAIN.BATCH_SIZE", 3)
-    assert one.wait(250) == two.wait(250) == 0
-    a, b = torch.tensor(losses(folder_one)), torch.tensor(losses(folder_two))
+    one = tiny_config(*SMALL, *words, "TRAIN.BATCH_SIZE", 6, "OUTPUT_DIR", tmp_path / "one")
+    two = tiny_config(*SMALL, *words, "TRAIN.BATCH_SIZE", 3, "OUTPUT_DIR", tmp_path / "two")
+    in_processes(lambda: run_train(two), tmp_path)
+    a, b = torch.tensor(losses(run_train(one))), torch.tensor(losses(tmp_path / "two"))
     assert len(a) == len(b) == 20
     print(f"{optimizer}: greatest relative difference {((a - b) / a).abs().max():.1e}")
     torch.testing.assert_close(b, a, rtol=tolerance, atol=0)

@@ -13,6 +13,7 @@ import torch
 from psa_pose.checkpoints import load_checkpoint, save_checkpoint
 from psa_pose.config import dump_config, load_config
 from psa_pose.errors import CheckpointError, ConfigError, DataError, PsaPoseError
+from tests.processes import in_processes
 from tests.runs import run_test, run_train
 
 REPOSITORY = Path(__file__).parents[2]
@@ -154,16 +155,16 @@ def test_a_checkpoint_of_another_input_is_refused(tiny_config):
 def test_two_processes_evaluate_to_the_digits_of_one(tiny_config, tmp_path):
     folder = run_train(tiny_config("TEST.BATCH_SIZE", 4))
     path = folder / "config.yaml"
-    found = []
-    for processes in (1, 2):
-        out = tmp_path / f"of{processes}"
-        done = run("test", "--cfg", path, "--checkpoint", folder / "last.pt", "OUTPUT_DIR", out, processes=processes)
-        assert done.returncode == 0, done.stderr
-        found.append((out / "test/metrics.json").read_text())
-        results = sorted((out / "test").glob("keypoints_*.json"))
-        found.append([p.read_text() for p in results])
-    assert found[0] == found[2]
-    assert found[1] == found[3]
+    words = [path, "--checkpoint", folder / "last.pt", "OUTPUT_DIR", tmp_path / "of2"]
+    done = run("test", "--cfg", *words, processes=2)
+    assert done.returncode == 0, done.stderr
+    run_test(load_config(path, ["OUTPUT_DIR", str(tmp_path / "of1")]), folder / "last.pt")
+    one, two = (
+        [p.read_text() for p in (out / "test/metrics.json", *sorted((out / "test").glob("keypoints_*.json")))]
+        for out in (tmp_path / "of1", tmp_path / "of2")
+    )
+    assert len(one) > 1
+    assert one == two
 
 
 def test_two_processes_train_reproducibly(tiny_config, tmp_path):
@@ -177,8 +178,7 @@ def test_two_processes_train_reproducibly(tiny_config, tmp_path):
     assert f"DistributedDataParallel: {options}\n" in log
     first = losses(folder)
     assert np.isfinite(first).all()
-    again = run("train", "--cfg", dumped(cfg, tmp_path), "--overwrite", processes=2)
-    assert again.returncode == 0
+    in_processes(lambda: run_train(cfg, overwrite=True), tmp_path)
     assert losses(folder) == first
 
 
