@@ -1,10 +1,7 @@
 """Whole runs with LOADER.DEVICE_DECODE; on a CPU, where torchvision decodes with libjpeg."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -13,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from psa_pose.config import dump_config
 from psa_pose.device import prefetch
 from psa_pose.errors import DataError
 from tests.runs import run_test, run_train
@@ -30,13 +26,6 @@ def records(folder: Path) -> str:
     return (folder / "records.0.jsonl").read_text()
 
 
-def tool(name: str, *arguments: object) -> None:
-    command = [sys.executable, f"tools/{name}.py", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, env=environment)
-    assert done.returncode == 0, done.stderr
-
-
 def keypoints(folder: Path) -> np.ndarray:
     (file,) = (folder / "test").glob("*_results.json")
     return np.array([entry["keypoints"] for entry in json.loads(file.read_text())]).reshape(-1, 17, 3)
@@ -46,8 +35,7 @@ def test_training_takes_the_same_persons_to_nearly_the_same_losses(tiny_config, 
     words = ["TRAIN.LOG_RECORDS", True, "LOADER.WORKERS", 1]
     off = run_train(tiny_config(*words, "OUTPUT_DIR", tmp_path / "off"))
     on = tiny_config(*words, "OUTPUT_DIR", tmp_path / "on", "LOADER.DEVICE_DECODE", True)
-    (tmp_path / "on.yaml").write_text(dump_config(on))
-    tool("train", "--cfg", tmp_path / "on.yaml")
+    run_train(on)
     assert records(tmp_path / "on") == records(off)
     assert len(losses(off)) == 8
     # A step makes a small difference larger: 1e-6 in the first, 2e-3 in the eighth.
@@ -67,8 +55,7 @@ def test_a_network_that_has_learned_something_finds_the_same_keypoints(tiny_conf
     on = tiny_config(*words, "OUTPUT_DIR", tmp_path / "on", "LOADER.DEVICE_DECODE", True, "LOADER.WORKERS", 2)
     checkpoint = run_train(off) / "last.pt"
     run_test(off, checkpoint)
-    (tmp_path / "on.yaml").write_text(dump_config(on))
-    tool("test", "--cfg", tmp_path / "on.yaml", "--checkpoint", checkpoint)
+    run_test(on, checkpoint)
     one, other = keypoints(tmp_path / "off"), keypoints(tmp_path / "on")
     assert one.shape == other.shape == (25, 17, 3)
     assert one[..., 2].mean() > 0.05
