@@ -235,10 +235,14 @@ SMOKE = {
         }
     ),
     "python tools/train.py --cfg mine.yaml": Smoke(add=f"{SMALL} OUTPUT_DIR output/mine_smoke"),
-    "python tools/train.py --cfg mine.yaml INPUT.SIZE '[96,128]' TRAIN.EPOCHS 48 TRAIN.OPTIMIZER.LR 2e-3 "
+    "python tools/train.py --cfg mine.yaml INPUT.SIZE '[96,128]' CODEC.SIGMA 2 TRAIN.EPOCHS 48 TRAIN.OPTIMIZER.LR 2e-3 "
     "OUTPUT_DIR output/small": Smoke(add=f"{SMALL} OUTPUT_DIR output/mine_small"),
-    "python tools/train.py --cfg mine.yaml MODEL.PRETRAINED output/small/last.pt": Smoke(
-        {"output/small/last.pt": "output/mine_small/last.pt"}, f"{SMALL} OUTPUT_DIR output/mine_large"
+    "python tools/train.py --cfg mine.yaml INPUT.SIZE '[192,256]' CODEC.SIGMA 2 TRAIN.EPOCHS 45 "
+    "MODEL.PRETRAINED output/small/last.pt OUTPUT_DIR output/medium": Smoke(
+        {"output/small/last.pt": "output/mine_small/last.pt"}, f"{SMALL} OUTPUT_DIR output/mine_medium"
+    ),
+    "python tools/train.py --cfg mine.yaml MODEL.PRETRAINED output/medium/last.pt": Smoke(
+        {"output/medium/last.pt": "output/mine_medium/last.pt"}, f"{SMALL} OUTPUT_DIR output/mine_large"
     ),
     "python tools/test.py --cfg mine.yaml --checkpoint output/mine/best.pt": Smoke(add=f"{SMALL} --no-report"),
 }
