@@ -15,14 +15,16 @@ from psa_pose.errors import Interrupted, PsaPoseError
 # mallopt's names for its parameters, from glibc's malloc.h.
 _TRIM_THRESHOLD = -1
 _MMAP_THRESHOLD = -3
+_ARENA_MAX = -8
 
 
 def keep_freed_memory() -> bool:
     """Let glibc's allocator keep what is freed for the next tensor, instead of handing it back to the system.
 
     By default every tensor of some megabytes is fresh memory from the system, and touching it for the first time takes
-    longer than many a layer. The process stays as large as it once was. Nothing is changed where the user has set a
-    MALLOC_ variable, or where there is no glibc; the answer is whether anything was.
+    longer than many a layer. All threads share what is kept, or each would ask the system for its own. The process
+    stays as large as it once was. Nothing is changed where the user has set a MALLOC_ variable, or where there is no
+    glibc; the answer is whether anything was.
     """
     if any(name.startswith("MALLOC_") for name in os.environ):
         return False
@@ -32,7 +34,7 @@ def keep_freed_memory() -> bool:
         return False
     # Older versions take no more than 32 MiB here.
     mapped = mallopt(_MMAP_THRESHOLD, 2**30) or mallopt(_MMAP_THRESHOLD, 2**25)
-    return bool(mapped and mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+    return bool(mapped and mallopt(_TRIM_THRESHOLD, 2**31 - 1) and mallopt(_ARENA_MAX, 1))
 
 
 def run_command(main: Callable[[], None]) -> None:

@@ -70,8 +70,8 @@ class ThreadWaiting:
         self._trial, self._laps, self._last = False, [], self._clock()
 
     def lap(self) -> None:
-        """A lap has ended; it is called in the thread that works."""
-        if self._switch is None:
+        """A lap has ended; it is called in the thread that works. One that has one thread now is not judged."""
+        if self._switch is None or torch.get_num_threads() == 1:
             return
         if not self._tested:
             self._test(self._switch)

@@ -39,17 +39,22 @@ for name in ["train", "test --checkpoint c", "browse", "check-dataset", "complex
     answer(*name.split(), "--cfg", config, "TRAIN.EPOCS", "1")
 """
 
-# Frees and takes 8 MiB again, 50 times, touching every page; prints how many page faults that took.
+# Frees and takes 80 MB again, 8 times, touching every page, in a thread of its own; prints how many page faults that
+# took.
 FAULTS = """
-import resource, sys
+import resource, sys, threading
 import numpy as np
 from psa_pose.command_line import keep_freed_memory
 changed = keep_freed_memory() if sys.argv[1] == "keep" else False
-np.ones(2**20)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(50):
-    np.ones(2**20)
-print(changed, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+def work():
+    np.ones(10**7)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(8):
+        np.ones(10**7)
+    print(changed, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
 """
 
 

@@ -14,7 +14,7 @@ FLOORS = (
     ("errors", "tables"),
     ("files", "command_line"),
     ("skeleton", "geometry", "media"),
-    ("distributed", "device", "threads", "cuda_graphs", "run_log", "tracker"),
+    ("distributed", "device", "threads", "parallel", "cuda_graphs", "run_log", "tracker"),
     ("config",),
     ("attention", "losses", "codecs"),
     ("models",),

@@ -140,6 +140,15 @@ def test_the_users_variable_wins(monkeypatch, name):
     assert (machine.turns, machine.said) == (0, [])
 
 
+def test_laps_of_a_thread_that_has_one_alone_are_not_judged(monkeypatch):
+    machine = Machine(monkeypatch, 0.14, 0.09)
+    waiting = waiting_on(machine)
+    turns = machine.turns
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    machine.run(waiting, 50)
+    assert machine.turns == turns
+
+
 def test_one_thread_and_other_devices_are_left_alone(monkeypatch):
     machine = Machine(monkeypatch, 0.14, 0.09)
     ThreadWaiting(torch.device("cuda"), machine.said.append).lap()

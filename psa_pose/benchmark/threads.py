@@ -1,4 +1,4 @@
-"""How a CPU's threads wait, in each way alone and chosen while the work goes on; quiet, and with a busy core.
+"""How a CPU's threads wait and share work, each way alone and as the commands do; quiet, and with a busy core.
 
 The OpenMP runtime reads its variables once: so each way is a process of its own, and these take turns.
 """
@@ -23,9 +23,13 @@ from psa_pose.command_line import keep_freed_memory
 from psa_pose.config import load_config
 from psa_pose.distributed import progress_bar
 from psa_pose.models import build_model
+from psa_pose.parallel import batches_at_once, parallel_map
 from psa_pose.threads import PREFIXES, ThreadWaiting
 
-# Name of a way to wait -> what its process is given beside the environment without OpenMP's variables.
+CPU = torch.device("cpu")
+
+# Name of a way -> what its process is given beside the environment without OpenMP's variables. Threads share a batch,
+# but in the last, where they wait as chosen while the work goes on, and a prediction's have batches of their own.
 WAYS = {
     "asleep": {"OMP_WAIT_POLICY": "PASSIVE"},
     "spinning": {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"},
@@ -66,7 +70,8 @@ def _measure(ways: dict[str, Callable[[float], float]], rounds: int, seconds: fl
 def _process(work: str, config: str, batch: int, variables: dict[str, str]) -> Iterator[Callable[[float], float]]:
     """A process that is asked for the persons per second in so many seconds of the work."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIXES)} | variables
-    command = [sys.executable, "-m", "psa_pose.benchmark.threads", work, config, str(batch)]
+    at_once = batches_at_once(CPU) if work == "predict" and not variables else 1
+    command = [sys.executable, "-m", "psa_pose.benchmark.threads", work, config, str(batch), str(at_once)]
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
@@ -94,17 +99,23 @@ def _busy_core(busy: bool) -> Iterator[None]:
         process.kill()
 
 
-def _serve(work: Callable[[], object], batch: int) -> None:
+def _serve(work: Callable[[], object], batch: int, at_once: int) -> None:
     """Persons per second in so many seconds, for each line of stdin."""
-    with ThreadWaiting(torch.device("cpu"), lambda _: None) as waiting:
+    with ThreadWaiting(CPU, lambda _: None) as waiting:
         for line in sys.stdin:
             waiting.start()
             started, count = time.perf_counter(), 0
-            while count == 0 or time.perf_counter() - started < float(line):
-                work()
+            for _ in parallel_map(lambda _: work(), _until(started + float(line)), at_once):
                 waiting.lap()
                 count += 1
             print(batch * count / (time.perf_counter() - started), flush=True)
+
+
+def _until(end: float) -> Iterator[None]:
+    """One, and more until that time."""
+    yield
+    while time.perf_counter() < end:
+        yield
 
 
 def training_work(cfg: CfgNode, batch: int) -> Callable[[], torch.Tensor]:
@@ -133,15 +144,15 @@ def prediction_work(cfg: CfgNode, batch: int) -> Callable[[], torch.Tensor]:
 
 def _noise(cfg: CfgNode, batch: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
-    crops = random_images(cfg, batch, torch.device("cpu"))
+    crops = random_images(cfg, batch, CPU)
     return crops, torch.rand(batch, 17, 2) * min(cfg.INPUT.SIZE), torch.ones(batch, 17)
 
 
 def _main() -> None:
     keep_freed_memory()
-    work, config, batch = sys.argv[1:]
+    work, config, batch, at_once = sys.argv[1:]
     make = {"train": training_work, "predict": prediction_work}[work]
-    _serve(make(load_config(config, []), int(batch)), int(batch))
+    _serve(make(load_config(config, []), int(batch)), int(batch), int(at_once))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from psa_pose.evaluation.pictures import PICTURED, picture_crops
 from psa_pose.evaluation.result import Evaluation, write_result_file
 from psa_pose.metrics.coco_ap import Predictions, keypoint_ap, to_results
 from psa_pose.metrics.pck.head import mpii_results, pckh_stats
+from psa_pose.parallel import batches_at_once, parallel_map
 from psa_pose.predict import Predictor, crop_to_image
 from psa_pose.run_log import report_problems
 from psa_pose.skeleton import Skeleton
@@ -86,7 +88,7 @@ def evaluate(
     """The result of a test set, every person predicted once, whatever the number of processes; scored as COCO, MPII or
     LSP is.
 
-    stop: called before every batch; what it raises ends the evaluation.
+    stop: called after every batch; what it raises ends the evaluation.
     """
     predictions, crops = predict_persons(cfg, test_set, predictor, skeleton, info, stop)
     scored = None if predictions is None else _score(cfg, test_set, skeleton, predictions, flip, info)
@@ -112,12 +114,14 @@ def predict_persons(
     answers: list[BatchAnswer] = []
     crops: list[CropView] = []
     bar = progress_bar(loader, f"test, {test_set.protocol} boxes", leave=False)
-    for batch in prefetch(bar, lambda batch: decode_on_device(batch, dataset, device), device):
-        stop()
-        answer, maps = answer_batch(predictor, batch)
-        answers.append(answer)
-        if distributed.is_main() and len(crops) < PICTURED:
-            crops += picture_crops(batch, maps, cfg.INPUT.CHANNEL_ORDER, answer.joints, answer.scores)
+    ready = prefetch(bar, lambda batch: decode_on_device(batch, dataset, device), device)
+    answer_one = lambda batch: (batch, *answer_batch(predictor, batch))  # noqa: E731
+    with closing(parallel_map(answer_one, ready, batches_at_once(device))) as answered:
+        for batch, answer, maps in answered:
+            stop()
+            answers.append(answer)
+            if distributed.is_main() and len(crops) < PICTURED:
+                crops += picture_crops(batch, maps, cfg.INPUT.CHANNEL_ORDER, answer.joints, answer.scores)
     rows, joints, scores = zip(*map(image_answer, answers), strict=True) if answers else ((), (), ())
     problems = [problem for answer in answers for problem in answer.problems if problem]
     parts = distributed.all_gather((np.concatenate([np.zeros(0, int), *rows]), joints, scores, problems))

@@ -21,6 +21,7 @@ from psa_pose.inference.stream import Frame, FrameResult, Refine, stream
 from psa_pose.inference.tracker import Tracker
 from psa_pose.media.files import free_name, is_video
 from psa_pose.media.video import Camera, open_video, read_camera, read_frames, video_writer, write_frame
+from psa_pose.parallel import batches_at_once
 from psa_pose.visualization.draw import write_picture
 
 # Frames between two calls of InferOptions.lap: two batches of them.
@@ -76,6 +77,7 @@ def infer_pictures(
         drawn=wanted.threshold,
         refine=_refine(estimator, wanted),
         heatmaps="heatmaps" in wanted.overlays,
+        at_once=batches_at_once(estimator.device),
     )
     with closing(found):
         for seen in progress_bar(found, "pictures", len(pictures), leave=False):
@@ -174,6 +176,7 @@ def _stream_of(
         drawn=wanted.threshold,
         refine=_refine(estimator, wanted, fps),
         live=live,
+        at_once=batches_at_once(estimator.device),
     )
 
 

@@ -7,6 +7,7 @@ for seen in stream(estimator, "video.mp4", lambda number, frame: detector(frame)
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from psa_pose.inference.estimator import Person, PoseEstimator
 from psa_pose.inference.people import draw_people
 from psa_pose.media.pictures import read_image
 from psa_pose.media.video import Prefetcher, open_camera, open_video, read_camera, read_frames
+from psa_pose.parallel import parallel_map
 
 # A frame: (H, W, 3) uint8 RGB, or the path of a picture; or in the place of one that is broken, None or what is wrong.
 Frame = np.ndarray | str | Path | DataError | None
@@ -40,6 +42,10 @@ class FrameResult(NamedTuple):
     problem: str = ""
 
 
+# Frames to be estimated together, with their boxes.
+_Group = list[tuple[FrameResult, Boxes]]
+
+
 def stream(
     estimator: PoseEstimator,
     frames: str | Path | int | Iterable[Frame],
@@ -50,6 +56,7 @@ def stream(
     heatmaps: bool = False,
     batch_frames: int = 4,
     live: bool | None = None,
+    at_once: int = 1,
 ) -> Generator[FrameResult, None, None]:
     """The people of every frame, in order; reading, boxes, estimation and drawing each run in a thread of their own.
 
@@ -63,13 +70,15 @@ def stream(
     heatmaps: keep them. batch_frames: frames whose persons are estimated together.
     live: do not wait for a batch to fill, and drop the oldest frames where they come faster than people are found;
     numbers then have gaps. None: for a camera alone.
+    at_once: batches that are estimated side by side; see `psa_pose.parallel`. Of what is live one after the other.
 
     Frames wait in short queues, so that few are in memory whatever the length. An error of the frames, of `boxes` or of
     `refine` is raised here after the frames before it. Closing the generator, or leaving a loop over it in CPython,
     ends the threads, each after the frame that it is at. Raises DataError for a video or camera that cannot be opened.
     """
-    if batch_frames < 1:
-        raise DataError(f"batch_frames is {batch_frames}; give 1 or more")
+    for name, value in (("batch_frames", batch_frames), ("at_once", at_once)):
+        if value < 1:
+            raise DataError(f"{name} is {value}; give 1 or more")
     source: Iterable[Frame]
     if isinstance(frames, str | Path):
         source = read_frames(open_video(Path(frames)))
@@ -78,7 +87,7 @@ def stream(
     else:
         source = frames
     live = isinstance(frames, int) if live is None else live
-    return _stream(estimator, source, boxes, drawn, refine, heatmaps, batch_frames, live)
+    return _stream(estimator, source, boxes, drawn, refine, heatmaps, batch_frames, live, 1 if live else at_once)
 
 
 def _stream(
@@ -90,6 +99,7 @@ def _stream(
     heatmaps: bool,
     batch_frames: int,
     live: bool,
+    at_once: int,
 ) -> Generator[FrameResult, None, None]:
     stages: list[Prefetcher] = []
 
@@ -100,7 +110,8 @@ def _stream(
     try:
         read = ahead(_read(source), 2, newest=live)
         located = ahead(_located(read, boxes), batch_frames)
-        found = ahead(_found(_groups(located, batch_frames, live), estimator, refine, heatmaps), 2)
+        groups = _groups(located, batch_frames, live)
+        found = ahead(_found(groups, estimator, refine, heatmaps, at_once), 2)
         yield from found if drawn is None else ahead(_drawn(found, estimator, drawn), 2)
     finally:
         for stage in stages:
@@ -142,9 +153,7 @@ def _located(read: Iterator[FrameResult], boxes: _BoxesOf | None) -> Generator[t
         yield seen, given
 
 
-def _groups(
-    located: Prefetcher[tuple[FrameResult, Boxes]], most: int, live: bool
-) -> Generator[list[tuple[FrameResult, Boxes]], None, None]:
+def _groups(located: Prefetcher[tuple[FrameResult, Boxes]], most: int, live: bool) -> Generator[_Group, None, None]:
     """Frames to be estimated together: `most`, or fewer at the end; live: those that are there."""
     for first in located:
         group, error = [first], None
@@ -161,23 +170,25 @@ def _groups(
 
 
 def _found(
-    groups: Iterator[list[tuple[FrameResult, Boxes]]], estimator: PoseEstimator, refine: Refine | None, heatmaps: bool
+    groups: Iterator[_Group], estimator: PoseEstimator, refine: Refine | None, heatmaps: bool, at_once: int
 ) -> Generator[FrameResult, None, None]:
-    for group in groups:
-        answers = iter(_people(estimator, [one for one in group if not one[0].problem], heatmaps))
-        for seen, _ in group:
-            people = [] if seen.problem else next(answers)
-            if isinstance(people, DataError):
-                yield seen._replace(problem=str(people))
-            elif refine and not seen.problem:
-                yield seen._replace(people=refine(seen.number, people))
-            else:
-                yield seen._replace(people=people)
+    def answer(group: _Group) -> tuple[_Group, Sequence[list[Person] | DataError]]:
+        return group, _people(estimator, [one for one in group if not one[0].problem], heatmaps)
+
+    with closing(parallel_map(answer, groups, at_once)) as answered:
+        for group, found in answered:
+            answers = iter(found)
+            for seen, _ in group:
+                people = [] if seen.problem else next(answers)
+                if isinstance(people, DataError):
+                    yield seen._replace(problem=str(people))
+                elif refine and not seen.problem:
+                    yield seen._replace(people=refine(seen.number, people))
+                else:
+                    yield seen._replace(people=people)
 
 
-def _people(
-    estimator: PoseEstimator, group: list[tuple[FrameResult, Boxes]], heatmaps: bool
-) -> Sequence[list[Person] | DataError]:
+def _people(estimator: PoseEstimator, group: _Group, heatmaps: bool) -> Sequence[list[Person] | DataError]:
     """Of each frame; of one that the estimator refuses, why, while the others are estimated one by one."""
     try:
         images, boxes, scores = (

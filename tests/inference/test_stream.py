@@ -30,9 +30,10 @@ def _no_thread_is_left():
     assert set(threading.enumerate()) <= before
 
 
-def test_all_frames_come_in_order_with_the_people_of_a_call(estimator):
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_all_frames_come_in_order_with_the_people_of_a_call(estimator, at_once):
     frames = pictures(11)
-    seen = list(stream(estimator, iter(frames), boxes_of, drawn=0.2, heatmaps=True))
+    seen = list(stream(estimator, iter(frames), boxes_of, drawn=0.2, heatmaps=True, batch_frames=2, at_once=at_once))
     assert [one.number for one in seen] == list(range(11))
     for number, frame, people, drawn, problem in seen:
         assert frame is frames[number]
@@ -105,20 +106,22 @@ def failing_refine(number, found):
     return found
 
 
+@pytest.mark.parametrize("at_once", [1, 2])
 @pytest.mark.parametrize(
     ("frames", "options"),
     [(failing_source, {}), (None, {"boxes": failing_boxes}), (None, {"refine": failing_refine})],
 )
-def test_the_error_of_a_stage_is_raised_here_after_the_frames_before_it(estimator, frames, options):
+def test_the_error_of_a_stage_is_raised_here_after_the_frames_before_it(estimator, frames, options, at_once):
     seen = []
     word = next(iter(options), "source")
     with pytest.raises(RuntimeError, match=word):  # noqa: PT012
-        for one in stream(estimator, frames() if frames else pictures(9), drawn=0.2, **options):
+        for one in stream(estimator, frames() if frames else pictures(9), drawn=0.2, at_once=at_once, **options):
             seen.append(one.number)
     assert seen == [0, 1, 2]
 
 
-def test_closed_early_it_closes_its_source_and_holds_few_frames(estimator):
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_closed_early_it_closes_its_source_and_holds_few_frames(estimator, at_once):
     taken, closed = [], []
 
     def source():
@@ -129,7 +132,7 @@ def test_closed_early_it_closes_its_source_and_holds_few_frames(estimator):
         finally:
             closed.append(True)
 
-    running = stream(estimator, source(), boxes_of, drawn=0.2, batch_frames=4)
+    running = stream(estimator, source(), boxes_of, drawn=0.2, batch_frames=4, at_once=at_once)
     assert not taken
     next(running)
     time.sleep(0.3)
@@ -197,3 +200,5 @@ def test_what_cannot_be_opened_is_told_at_once(estimator, tmp_path):
         stream(estimator, tmp_path / "none.mp4")
     with pytest.raises(DataError, match="batch_frames is 0"):
         stream(estimator, [], batch_frames=0)
+    with pytest.raises(DataError, match="at_once is 0"):
+        stream(estimator, [], at_once=0)
