@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -76,7 +77,7 @@ def count(model: nn.Module, input_size: tuple[int, int]) -> Complexity:
     handles += [m.register_forward_hook(count_norm) for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     handles += [block.register_forward_pre_hook(note_block) for block in blocks]
     try:
-        with torch.no_grad(), _as_written(model):
+        with torch.no_grad(), _as_written(model), _Unresized():
             model(images)
     finally:
         for handle in handles:
@@ -128,6 +129,18 @@ def meta_model(cfg: CfgNode) -> nn.Module:
     """The config's network on the meta device: its shapes without its numbers, in a tenth of a second."""
     with torch.device("meta"), _Uninitialised():
         return build_model(cfg)
+
+
+class _Unresized(TorchFunctionMode):
+    """Resizing counts nothing; the meta device would take it apart into dozens of steps."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function is F.interpolate and kwargs["size"] is not None:
+            return args[0].new_empty((*args[0].shape[:2], *kwargs["size"]))
+        return function(*args, **kwargs)
 
 
 _DRAWING = ("kaiming_uniform_", "normal_", "uniform_", "fill_", "zero_")

@@ -133,7 +133,7 @@ def test_the_estimator_of_a_file_is_that_of_the_checkpoint(exported):
 
 def test_the_two_ways_to_an_estimator_agree_by_default(tmp_path, exported):
     """Both average with the mirrored crop: the same keypoints; a network that does not answers tens of pixels away."""
-    checkpoint = saved(tmp_path / "c.pt", "simple_baseline", "CODEC.NAME", "standard")
+    checkpoint = saved(tmp_path / "c.pt", "simple_baseline", "CODEC.NAME", "standard", "MODEL.ATTENTION.NAME", "none")
     export_checkpoint(checkpoint, tmp_path / "m.onnx", keypoints=True)
     picture = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
     boxes = [[0, 0, 60, 80], [30, 10, 70, 70], [-9, 5, 60, 99]]

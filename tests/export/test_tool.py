@@ -22,7 +22,8 @@ TOOL = str(Path(__file__).parents[2] / "tools/export.py")
 @pytest.fixture
 def trained(tiny_config, tmp_path):
     """A checkpoint of an untrained network, and the config file of its data."""
-    cfg = tiny_config("MODEL.WIDTH", 8, "INPUT.CHANNEL_ORDER", "bgr", "TEST.BOXES", "ground_truth")
+    small = ("MODEL.WIDTH", 8, "MODEL.ATTENTION.NAME", "none")
+    cfg = tiny_config(*small, "INPUT.CHANNEL_ORDER", "bgr", "TEST.BOXES", "ground_truth")
     save_checkpoint(tmp_path / "c.pt", checkpoint_content(cfg, ModelSpec.of_config(cfg), build_model(cfg)))
     (tmp_path / "c.yaml").write_text(dump_config(cfg))
     return tmp_path / "c.pt", tmp_path / "c.yaml"
