@@ -126,9 +126,16 @@ def config_complexity(cfg: CfgNode) -> Complexity:
 
 
 def meta_model(cfg: CfgNode) -> nn.Module:
-    """The config's network on the meta device: its shapes without its numbers, in a tenth of a second."""
-    with torch.device("meta"), _Uninitialised():
+    """The config's network on the meta device."""
+    with shapes_alone():
         return build_model(cfg)
+
+
+@contextmanager
+def shapes_alone() -> Iterator[None]:
+    """Networks built in it are on the meta device: shapes without numbers, in a tenth of a second."""
+    with torch.device("meta"), _Uninitialised():
+        yield
 
 
 class _Unresized(TorchFunctionMode):

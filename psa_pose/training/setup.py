@@ -101,6 +101,8 @@ def prepared_run(task: Task, checkpoint: dict[str, Any] | None) -> Iterator[Run]
     """
     cfg, folder, said = task.cfg, Path(task.cfg.OUTPUT_DIR), list[str]()
     torch.manual_seed(cfg.SEED)
+    # Until it is set MKL may take fewer; an evaluation sets it, and a run that goes on must not differ by that.
+    torch.set_num_threads(torch.get_num_threads())
     check_device(cfg, task.device)
     make_batch = task.batch_maker()
     model = task.build_model()

@@ -208,9 +208,8 @@ def test_a_text_that_is_no_statement_is_refused(exported, change):
         ExportSpec.of_json(json.dumps(wrong), "x")
 
 
-def test_answers_that_are_not_pytorchs_are_not_written(exported, tmp_path, monkeypatch):
-    checkpoint, _ = exported
-    out = tmp_path / "m.pt2"
+def test_answers_that_are_not_pytorchs_are_not_written(tmp_path, monkeypatch):
+    checkpoint, out = saved(tmp_path / "c.pt", "simple_baseline", "MODEL.ATTENTION.NAME", "none"), tmp_path / "m.pt2"
     out.write_bytes(b"before")
     monkeypatch.setattr(write, "fold_batchnorm", _slightly_wrong)
     with pytest.raises(CheckpointError, match="not those of"):
@@ -225,13 +224,17 @@ def _slightly_wrong(model):
     return folded
 
 
-@pytest.mark.parametrize("quantized", ["dynamic", "static"])
-def test_eight_bits_are_near_and_smaller(exported, tmp_path, quantized):
-    (checkpoint, plain), small = exported, tmp_path / "small.onnx"
+@pytest.mark.parametrize(("quantized", "attention"), [("dynamic", "none"), ("static", "psa_p")])
+def test_eight_bits_are_near_and_smaller(tmp_path, quantized, attention):
+    checkpoint, small = (
+        saved(tmp_path / "c.pt", "simple_baseline", "MODEL.ATTENTION.NAME", attention),
+        tmp_path / "m.onnx",
+    )
     calibration = some_crops(12) if quantized == "static" else None
     found = export_checkpoint(checkpoint, small, flip=False, quantized=quantized, calibration=calibration)
     assert 1e-4 < found.maps < 0.3
-    assert small.stat().st_size < 0.8 * plain.stat().st_size
+    # Four bytes a weight are the checkpoint's.
+    assert small.stat().st_size < 0.8 * checkpoint.stat().st_size
     kinds = {node.op_type for node in onnx.load(small).graph.node}
     assert {"ConvInteger"} <= kinds if quantized == "dynamic" else {"QuantizeLinear", "DequantizeLinear"} <= kinds
     assert OnnxBackend(small).exported.quantized == quantized

@@ -8,14 +8,14 @@ from torch import nn
 
 from psa_pose.attention import ATTENTIONS, make_attention
 from psa_pose.models.blocks import BasicBlock
-from psa_pose.models.complexity import count
+from psa_pose.models.complexity import count, shapes_alone
 from psa_pose.models.hrnet import HRNet
 from psa_pose.models.resnet import SimpleBaseline
 
 
 def meta(network, *args, name=None, **options):
     factory = partial(make_attention, name, **options) if name else None
-    with torch.device("meta"):
+    with shapes_alone():
         return network(*args, attention=factory)
 
 

@@ -12,6 +12,7 @@ from psa_pose.attention.polarized import PolarizedAttention
 from psa_pose.errors import ConfigError
 from psa_pose.models import build_model, output_channels
 from psa_pose.models.blocks import BasicBlock, Bottleneck, attention_modules
+from psa_pose.models.complexity import shapes_alone
 from psa_pose.models.hrnet import HRNet
 from psa_pose.models.resnet import SimpleBaseline
 
@@ -73,7 +74,7 @@ def test_a_block_leaves_its_input_alone(block):
 
 def test_hrnet_places():
     factory = partial(make_attention, "psa_p")
-    with torch.device("meta"):
+    with shapes_alone():
         assert len(attention_modules(HRNet(8, 17, factory, "all"))) == 108
         assert len(attention_modules(HRNet(8, 17, factory, "basic"))) == 104
         assert not attention_modules(HRNet(8, 17))
@@ -81,7 +82,7 @@ def test_hrnet_places():
 
 @pytest.mark.parametrize(("depth", "blocks"), [(18, 8), (34, 16), (50, 16), (101, 33), (152, 50)])
 def test_resnet_places_at_planes_width(depth, blocks):
-    with torch.device("meta"):
+    with shapes_alone():
         filled = attention_modules(SimpleBaseline(depth, 17, Constant))
     assert len(filled) == blocks
     assert sorted({m.channels for m in filled}) == [64, 128, 256, 512]
@@ -148,7 +149,7 @@ def test_networks_with_intermediate_supervision(name, maps):
 
 
 def test_widths_of_networks_with_intermediate_supervision():
-    with torch.device("meta"):
+    with shapes_alone():
         assert build_model(config("MODEL.NAME", "hourglass", "MODEL.WIDTH", 0)).layer3.conv3.out_channels == 256
         assert len(build_model(config("MODEL.NAME", "hourglass", "MODEL.STACKS", 3)).stacks) == 3
         wide = build_model(config("MODEL.NAME", "cpn", "MODEL.WIDTH", 0, "MODEL.DEPTH", 50))
@@ -195,7 +196,7 @@ def test_reassociation_does_not_change_a_network(name):
     ],
 )
 def test_errors_name_the_remedy(overrides, message):
-    with torch.device("meta"), pytest.raises(ConfigError, match=message):
+    with shapes_alone(), pytest.raises(ConfigError, match=message):
         build_model(config(*overrides))
 
 
