@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from psa_pose.errors import MissingProcessError
@@ -144,7 +146,10 @@ def ddp_options(parts: int) -> dict[str, Any]:
     Training reads no buffer: BatchNorm's statistics are shared before an evaluation and a save, not before each step.
     static_graph: every step has the same backward pass; one in parts has several, of which the last alone exchanges.
     """
-    return {"broadcast_buffers": False, "gradient_as_bucket_view": True, "static_graph": parts == 1}
+    known = inspect.signature(DistributedDataParallel).parameters
+    # PyTorch 2.13 renamed it.
+    before_steps = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    return {before_steps: False, "gradient_as_bucket_view": True, "static_graph": parts == 1}
 
 
 def broadcast_buffers(module: torch.nn.Module) -> None:

@@ -112,9 +112,12 @@ class ThreadWaiting:
         if self._told != self._spinning:
             self._told = self._spinning
             ways = ("spinning", "asleep") if self._spinning else ("asleep", "spinning")
+            # Spinning threads are the slower ones only where something else wants their core.
+            crowded = not self._spinning and tried <= GAIN * before
+            hint = "; a core is busy: OMP_NUM_THREADS=1 may be faster" if crowded else ""
             self._info(
                 f"threads: {ways[0]} while they wait ({1e3 * tried:.0f} ms a step; {ways[1]} {1e3 * before:.0f} ms); "
-                "OMP_WAIT_POLICY=PASSIVE or ACTIVE would fix it"
+                f"OMP_WAIT_POLICY=PASSIVE or ACTIVE would fix it{hint}"
             )
 
     def _turn(self) -> None:

@@ -1,3 +1,4 @@
+import gc
 import os
 from pathlib import Path
 
@@ -13,6 +14,11 @@ REPOSITORY = Path(__file__).parents[1]
 # The same cases in every run, so that a change fails by itself alone; a search for new ones says so with FUZZ_CASES.
 settings.register_profile("same_cases", derandomize="FUZZ_CASES" not in os.environ)
 settings.load_profile("same_cases")
+
+
+def pytest_configure():
+    # A test session keeps a million objects, and a look through them all for garbage takes half a second.
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(scope="session")

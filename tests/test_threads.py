@@ -85,6 +85,7 @@ def test_the_faster_way_is_kept_and_trials_cost_little(monkeypatch, asleep, spin
     assert machine.spins == spins
     assert len(machine.said) == 1
     assert ("spinning while they wait" if spins else "asleep while they wait") in machine.said[0]
+    assert ("OMP_NUM_THREADS=1 may be faster" in machine.said[0]) == (spinning > 2 * asleep)
     took = machine.run(waiting, 5000)
     assert took <= 1.03 * 5000 * min(asleep, spinning) + PAUSE * 0.05
     # Nothing changed, nothing is said.

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -50,10 +50,9 @@ def benchmark_threads(config: str, batch: int, rounds: int, seconds: float, work
         with ExitStack() as stack:
             ways = {name: stack.enter_context(_process(work, config, batch, WAYS[name])) for name in WAYS}
             for busy in (False, True):
-                with _busy_core(busy):
-                    rows.append(
-                        {"work": work, "a busy core": "yes" if busy else "no"} | _measure(ways, rounds, seconds)
-                    )
+                with _busy_core() if busy else nullcontext():
+                    row = {"work": work, "a busy core": "yes" if busy else "no"}
+                    rows.append(row | _measure(ways, rounds, seconds))
     return rows
 
 
@@ -90,10 +89,7 @@ def _process(work: str, config: str, batch: int, variables: dict[str, str]) -> I
 
 
 @contextmanager
-def _busy_core(busy: bool) -> Iterator[None]:
-    if not busy:
-        yield
-        return
+def _busy_core() -> Iterator[None]:
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
         yield
         process.kill()

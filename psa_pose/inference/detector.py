@@ -51,9 +51,8 @@ class PersonDetector:
         x0, y0, x1, y1 = found["boxes"].reshape(-1, 4).T
         boxes = np.stack([x0, y0, x1 - x0, y1 - y0], axis=1)
         # The detector was trained on COCO's categories.
-        person = (
-            (found["labels"] == PERSON_CATEGORY) & (found["scores"] >= self._least_score) & (boxes[:, 2:] > 0).all(1)
-        )
+        person = (found["labels"] == PERSON_CATEGORY) & (found["scores"] >= self._least_score)
+        person &= (boxes[:, 2:] > 0).all(1)
         return boxes[person], found["scores"][person]
 
 

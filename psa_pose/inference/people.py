@@ -32,15 +32,13 @@ class CocoWriter:
         """One picture, or frame, of (width, height) pixels."""
         self.images.append({"id": image_id, "file_name": name, "width": size[0], "height": size[1]})
         for person in people:
-            entry = {"id": len(self.annotations) + 1, "image_id": image_id, **_annotation(person)}
-            self.annotations.append(entry)
+            self.annotations.append({"id": len(self.annotations) + 1, "image_id": image_id, **_annotation(person)})
 
     def save(self, path: Path) -> None:
         """Write it whole."""
         limbs = [[a + 1, b + 1] for a, b in self.skeleton.limb_pairs]
         category = {"id": PERSON_CATEGORY, "name": "person", "keypoints": list(self.skeleton.names), "skeleton": limbs}
-        content = {"images": self.images, "annotations": self.annotations, "categories": [category]}
-        write_json(path, content)
+        write_json(path, {"images": self.images, "annotations": self.annotations, "categories": [category]})
 
 
 def draw_people(image: np.ndarray, people: Iterable[Person], skeleton: Skeleton, threshold: float) -> np.ndarray:

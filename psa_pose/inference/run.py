@@ -89,8 +89,7 @@ def infer_pictures(
             suffix = ".png" if path.suffix.lower() == ".png" else ".jpg"
             write_picture(stem.with_name(f"{stem.name}_pose{suffix}"), seen.drawn)
             if wanted.overlays:
-                shown = (seen.frame, seen.people, wanted.threshold)
-                write_overlays(estimator, *shown, stem, wanted.overlays)
+                write_overlays(estimator, seen.frame, seen.people, wanted.threshold, stem, wanted.overlays)
     listed.save(stems[pictures[0]].with_name("keypoints.json"))
     return problems
 
@@ -102,8 +101,7 @@ def _infer_video(estimator: PoseEstimator, path: Path, boxes: BoxSource, stem: P
     """
     video = open_video(path)
     count = min(video.count, wanted.frames or video.count)
-    frames = islice(read_frames(video), count)
-    found = _stream_of(estimator, frames, path, boxes, video.fps, wanted, live=False)
+    found = _stream_of(estimator, islice(read_frames(video), count), path, boxes, video.fps, wanted, live=False)
     broken = record(estimator, found, stem, path.name, video.fps, video.size, count)
     if not broken:
         return []

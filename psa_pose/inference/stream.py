@@ -190,13 +190,9 @@ def _found(
 
 def _people(estimator: PoseEstimator, group: _Group, heatmaps: bool) -> Sequence[list[Person] | DataError]:
     """Of each frame; of one that the estimator refuses, why, while the others are estimated one by one."""
+    images, boxes = [seen.frame for seen, _ in group], [given for _, given in group]
     try:
-        images, boxes, scores = (
-            [seen.frame for seen, _ in group],
-            [b for _, (b, _) in group],
-            [s for _, (_, s) in group],
-        )
-        return estimator.batch(images, boxes, scores, heatmaps)
+        return estimator.batch(images, [box for box, _ in boxes], [score for _, score in boxes], heatmaps)
     except DataError as error:
         if len(group) == 1:
             return [error]

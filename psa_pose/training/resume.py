@@ -85,6 +85,8 @@ def _restore(
         scaler.load_state_dict(state["scaler"])
     if distributed.rank() < len(state["generators"]):
         mine = state["generators"][distributed.rank()]
+        if not isinstance(mine, dict):
+            raise TypeError("generators")
         torch.set_rng_state(mine["cpu"])
         if mine["cuda"] is not None and torch.cuda.is_initialized():
             torch.cuda.set_rng_state(mine["cuda"])

@@ -75,6 +75,7 @@ class Malicious:
         return os.system, ("touch executed",)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_a_malicious_file_executes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"format": 1, "model": Malicious()}, "bad.pt")

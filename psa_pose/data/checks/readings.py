@@ -91,9 +91,11 @@ def point_readings(
     """Keypoints (N, K, 2) in other readings, of which some are fitted to the boxes: a common scale, a common shift."""
     around = extents(joints, visible)
     centre, wanted = around[:, :2] + around[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
-    with np.errstate(all="ignore"):
-        scale = np.nanmedian(np.where(np.abs(wanted) > 1, centre / wanted, np.nan)) if len(boxes) else np.nan
-        shift = np.nanmedian(centre - wanted, axis=0) if len(boxes) else np.zeros(2)
+    known = np.isfinite(centre - wanted).all(1)
+    centre, wanted = centre[known], wanted[known]
+    far = np.abs(wanted) > 1
+    scale = np.median(centre[far] / wanted[far]) if far.any() else np.nan
+    shift = np.median(centre - wanted, axis=0) if known.any() else np.full(2, np.nan)
     answer = {
         "y, x": joints[..., ::-1],
         "fractions of the image": joints * sizes[:, None],
