@@ -111,7 +111,7 @@ fetch() { # address, file, bytes
       # 416: nothing is left to send. Whether it is what it should be, the checksum says.
       0,* | 22,416) return 0 ;;
       # The server cannot begin in the middle of a file.
-      33,*) rm -f "$2" ;;
+      33,*) rm -f "$2" && continue ;;
       22,4?? | 37,*) fail "$1 is not there (curl: $status, HTTP $code); COCO_MIRROR names another place to fetch from" ;;
       23,*) fail "$2 cannot be written; is the disk full?" ;;
     esac

@@ -7,6 +7,7 @@ import copy
 import json
 import os
 import random
+from functools import cache
 
 import numpy as np
 import pytest
@@ -37,6 +38,7 @@ def root(tmp_path_factory):
     return folder
 
 
+@cache
 def base_config(root):
     words = ["DATASET.ROOT", root, "LOADER.WORKERS", 0, "DEVICE", "cpu"]
     for split in ("TRAIN", "TEST"):

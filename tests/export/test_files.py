@@ -19,7 +19,6 @@ from psa_pose.export.files import trace
 from psa_pose.export.graph import ExportGraph
 from psa_pose.export.write import export_checkpoint
 from psa_pose.inference.backends import OnnxBackend
-from psa_pose.models import hrnet
 from psa_pose.models.fold import fold_batchnorm
 from psa_pose.predict import TorchBackend
 from tests.export.small import BACKBONES, saved, small_config, small_network
@@ -96,10 +95,7 @@ def test_an_archive_of_torch_export_answers_as_the_checkpoint(tmp_path, exported
 @pytest.mark.slow
 @pytest.mark.parametrize("attention", ["none", *ATTENTIONS])
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_every_network_with_every_attention(monkeypatch, backbone, attention):
-    # Tracing takes as long as a network is deep: one of everything is enough here.
-    monkeypatch.setattr(hrnet, "BLOCKS_PER_BRANCH", 1)
-    monkeypatch.setattr(hrnet, "MODULES_PER_STAGE", (1, 1, 1))
+def test_every_network_with_every_attention(backbone, attention):
     words = (backbone, "MODEL.STACKS", 1, "MODEL.ATTENTION.NAME", attention)
     cfg = small_config(*words)
     model, spec = small_network(*words), ModelSpec.of_config(cfg)

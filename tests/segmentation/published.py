@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from psa_pose.attention import RELEASED_KEYS, make_attention
 from psa_pose.checkpoints.layouts import convert, detect_layout
+from psa_pose.models.complexity import shapes_alone
 from psa_pose.models.mobilenet import MobileNetV2
 from psa_pose.models.resnet import ResNet
 from psa_pose.segmentation.networks.deeplab import DeepLabV3Plus
@@ -22,11 +23,11 @@ GOLDEN = Path(__file__).parents[1] / "golden/segmentation"
 VOC_CLASSES, CITYSCAPES_CLASSES = 21, 19
 
 
-def build(model: str, output_stride: int = 16, device: str = "meta", **options) -> nn.Module:
-    """Our network for a model of the golden data, such as deeplabv3plus_resnet50+psa_p."""
+def build(model: str, output_stride: int = 16, **options) -> nn.Module:
+    """The shapes of our network for a model of the golden data, such as deeplabv3plus_resnet50+psa_p."""
     name, _, attention = model.partition("+")
     factory = partial(make_attention, attention) if attention else None
-    with torch.device(device):
+    with shapes_alone():
         if name == "deeplabv3plus_mobilenet":
             return DeepLabV3Plus(MobileNetV2(output_stride, factory), VOC_CLASSES, output_stride, **options)
         if name.startswith("deeplabv3plus_resnet"):

@@ -109,19 +109,21 @@ def test_an_image_that_breaks_ends_both_processes_with_one_sentence_and_no_resta
     assert "going on after" not in (folder / "log.txt").read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_the_tool_and_its_workers_leaves_a_checkpoint_and_a_sentence(start, tmp_path, number):
-    # As Ctrl-C in a terminal and scancel do it: every process of the group is told.
-    process, folder = start("run", 1, "TRAIN.EPOCHS", 100, "TRAIN.BATCH_SIZE", 2, "LOADER.WORKERS", 2)
-    wait_until(lambda: len(lines(folder / "metrics.jsonl")) > 3, process)
-    os.killpg(process.pid, number)
-    assert process.wait(60) == 128 + number
-    said = (tmp_path / "run.txt").read_text()
-    assert "finishing the step" in said
-    assert "go on with the same command and --resume" in said
-    assert "Traceback" not in said
-    content = load_checkpoint(folder / "last.pt")
-    assert len(losses(folder)) == content["epoch"] * 13 + content["training"]["step"]
+def test_a_signal_to_the_tool_and_its_workers_leaves_a_checkpoint_and_a_sentence(start, tmp_path):
+    words = ["TRAIN.EPOCHS", 1000, "TRAIN.BATCH_SIZE", 2, "LOADER.WORKERS", 2]
+    runs = {number: start(number.name, 1, *words) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, (process, folder) in runs.items():
+        wait_until(lambda folder=folder: len(lines(folder / "metrics.jsonl")) > 3, process)
+        # As Ctrl-C in a terminal and scancel do it: every process of the group is told.
+        os.killpg(process.pid, number)
+    for number, (process, folder) in runs.items():
+        assert process.wait(60) == 128 + number
+        said = (tmp_path / f"{number.name}.txt").read_text()
+        assert "finishing the step" in said
+        assert "go on with the same command and --resume" in said
+        assert "Traceback" not in said
+        content = load_checkpoint(folder / "last.pt")
+        assert len(losses(folder)) == content["epoch"] * 13 + content["training"]["step"]
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -184,21 +185,30 @@ def test_two_processes_train_reproducibly(tiny_config, tmp_path):
     assert losses(folder) == first
 
 
-@pytest.mark.parametrize(
-    ("tool", "arguments", "says"),
-    [
-        ("train", ["--cfg", "nowhere.yaml"], "error: config nowhere.yaml is neither a file nor the name of one"),
-        ("train", ["TRAIN.EPOCH", "3"], "did you mean TRAIN.EPOCHS?"),
-        ("train", ["DATASET.ROOT", "nowhere"], "annotation file nowhere"),
-        ("train", ["DEVICE", "cuda"], "DEVICE is 'cuda' but torch sees no GPU"),
-        ("test", ["--checkpoint", "nowhere.pt"], "error: checkpoint nowhere.pt cannot be read"),
-    ],
-)
-def test_a_users_mistake_is_one_sentence_without_a_traceback(tool, arguments, says, tmp_path):
-    if "cuda" in arguments and torch.cuda.is_available():
+# Words of a command line -> what they are answered with.
+MISTAKES = {
+    "train --cfg nowhere.yaml": "error: config nowhere.yaml is neither a file nor the name of one",
+    "train --cfg synthetic/quickstart TRAIN.EPOCH 3": "did you mean TRAIN.EPOCHS?",
+    "train --cfg synthetic/quickstart DATASET.ROOT nowhere": "annotation file nowhere",
+    "train --cfg synthetic/quickstart DEVICE cuda": "DEVICE is 'cuda' but torch sees no GPU",
+    "test --cfg synthetic/quickstart --checkpoint nowhere.pt": "error: checkpoint nowhere.pt cannot be read",
+}
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory):
+    """What each of the commands answers; they run at the same time."""
+    out = tmp_path_factory.mktemp("mistakes")
+    with ThreadPoolExecutor() as pool:
+        done = pool.map(lambda words: run(*words.split(), "OUTPUT_DIR", out), MISTAKES)
+        return dict(zip(MISTAKES, done, strict=True))
+
+
+@pytest.mark.parametrize(("words", "says"), MISTAKES.items())
+def test_a_users_mistake_is_one_sentence_without_a_traceback(answered, words, says):
+    if "cuda" in words and torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    config = [] if "--cfg" in arguments else ["--cfg", "configs/synthetic/quickstart.yaml"]
-    done = run(tool, *config, *arguments, "OUTPUT_DIR", tmp_path)
+    done = answered[words]
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr

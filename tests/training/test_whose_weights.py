@@ -16,18 +16,8 @@ from psa_pose.training.setup import prepared_run
 from tests.runs import run_train
 
 SMALL = [
-    *(
-        "MODEL.WIDTH",
-        8,
-        "MODEL.ATTENTION.NAME",
-        "none",
-        "TEST.FLIP",
-        False,
-        "TRAIN.BATCH_SIZE",
-        16,
-        "INPUT.SIZE",
-        [32, 32],
-    ),
+    *("MODEL.WIDTH", 8, "MODEL.ATTENTION.NAME", "none", "TEST.FLIP", False),
+    *("TRAIN.BATCH_SIZE", 16, "INPUT.SIZE", [32, 32]),
     *("TRAIN.OPTIMIZER.LR", 0.01, "TRAIN.EVAL_EVERY", 1, "TRAIN.SCHEDULE.WARMUP_STEPS", 3),
 ]
 
@@ -100,9 +90,8 @@ def test_the_average_is_evaluated_and_saved_and_the_trained_weights_go_on(small,
     for name in ("last.pt", "final.safetensors", "epoch_0002.pt"):
         torch.testing.assert_close(load_checkpoint(folder / name)["model"], expected[-1], **close)
     torch.testing.assert_close(load_checkpoint(folder / "epoch_0001.pt")["model"], expected[steps - 1], **close)
-    assert all(
-        torch.equal(load_checkpoint(folder / "last.pt")["training"]["trained"][k], v) for k, v in weights[-1].items()
-    )
+    trained = load_checkpoint(folder / "last.pt")["training"]["trained"]
+    assert all(torch.equal(trained[key], value) for key, value in weights[-1].items())
     assert not torch.equal(weights[-1]["conv1.weight"], expected[-1]["conv1.weight"])
 
 
