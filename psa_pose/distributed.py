@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import sys
@@ -58,8 +59,10 @@ def process_group(device: torch.device) -> Iterator[None]:
     backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
     dist.init_process_group(backend, store=start, rank=own_rank, world_size=processes, device_id=gpu, timeout=ANSWER)
     yield
-    # After an error the others may be anywhere: they are not waited for. Without one all leave together: a process that
-    # ends while a thread of gloo still holds a tensor of Python's is aborted ("terminate called").
+    # After an error the others may be anywhere: they are not waited for. Without one all leave together, and with no
+    # garbage: a process that ends while a thread of gloo still holds a tensor of Python's, or while a network that was
+    # distributed waits to be collected, is aborted ("terminate called").
+    gc.collect()
     barrier()
     dist.destroy_process_group()
 

@@ -1,18 +1,14 @@
 """A task whose loss is a mean over unevenly many labelled items: one gradient in any number of parts and processes."""
 
-import os
-import socket
-
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from psa_pose.distributed import ddp_options
+from psa_pose.distributed import ddp_options, rank
 from psa_pose.training.step import TrainState, forward_and_backward
+from tests.processes import in_processes
 
 SAMPLES, CLASSES, ITEMS, IGNORED = 6, 3, 5, 255
 
@@ -51,22 +47,10 @@ def gradient(parts, rank=0, processes=1):
     return loss, network.weight.grad.clone()
 
 
-def in_a_process(rank, port, folder):
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=2)
-    torch.save([gradient(parts, rank, 2) for parts in (1, 2, 3)], f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
-
-
 @pytest.fixture(scope="module")
 def of_two_processes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(in_a_process, (port, folder), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    gradients = lambda: [gradient(parts, rank(), 2) for parts in (1, 2, 3)]  # noqa: E731
+    return in_processes(gradients, tmp_path_factory.mktemp("two"))
 
 
 def expected():
