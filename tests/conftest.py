@@ -19,6 +19,9 @@ settings.load_profile("same_cases")
 def pytest_configure():
     # A test session keeps a million objects, and a look through them all for garbage takes half a second.
     gc.set_threshold(20_000, 10, 10)
+    # Autograd's first pass starts a thread for each kind of device that is known, and torch.compile makes more known;
+    # with such threads a process cannot be forked, see tests/processes.py.
+    torch.zeros(1, requires_grad=True).sum().backward()
 
 
 @pytest.fixture(scope="session")

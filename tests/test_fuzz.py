@@ -290,11 +290,12 @@ def test_any_change_of_what_a_checkpoint_holds(trained, seed, value):
 
 @pytest.mark.parametrize("place", [("input", "PADDING"), ("input", "SIZE", 0), ("training", "generators", 0)])
 @pytest.mark.parametrize("value", [torch.zeros(3), torch.zeros(0, dtype=torch.uint8)])
-def test_a_tensor_where_a_number_belongs(trained, place, value):
+def test_a_tensor_where_a_number_belongs(trained, place, value, recwarn):
     cfg, model, content = trained
     save_checkpoint(Path(cfg.OUTPUT_DIR) / "last.pt", _changed_shallow(content, place, value))
     with pytest.raises(PsaPoseError, match=r"holds a tensor in 'input'|no usable training state"):
         go_on(cfg, model)
+    assert not recwarn.list
 
 
 def _changed_shallow(node, place, value):
