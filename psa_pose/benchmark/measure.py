@@ -84,8 +84,7 @@ def peak_memory(work: Work, device: torch.device) -> int:
     GPU the lowest point is the start: what the work frees first, such as old gradients, is not counted.
     """
     work()
-    # What that run left is young; all else would take longer to look through than the work.
-    gc.collect(1)
+    gc.collect(1)  # What that run left is young; looking through all else would take longer than the work.
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)
