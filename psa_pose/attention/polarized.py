@@ -17,6 +17,8 @@ O(C^2 N) operations and without any C/2 x N tensor. Only "released" needs Wv X, 
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, cast
@@ -30,6 +32,9 @@ from psa_pose.errors import ConfigError
 
 SPATIAL_FORMS = ("eq3", "fig2", "released")
 LAYOUTS = ("parallel", "sequential")
+# What fused.py takes: a tile of 16 positions and all channels has to stay in a GPU's registers.
+WIDEST = 1024
+FUSED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class PolarizedAttention(nn.Module):
@@ -54,6 +59,8 @@ class PolarizedAttention(nn.Module):
         self.direct = direct
 
     def forward(self, x: Tensor) -> Tensor:
+        if self._fusible(x):
+            return self._fused(x)
         flat = x.flatten(2)
         channel, spatial = self._gates(flat)
         return _apply(flat, channel, spatial, self.layout).view(x.shape)
@@ -70,6 +77,21 @@ class PolarizedAttention(nn.Module):
 
     def extra_repr(self) -> str:
         return f"layout={self.layout}, direct={self.direct}"
+
+    def _fusible(self, x: Tensor) -> bool:
+        """psa_p on a GPU, and nobody who only looks at the operators: a compiler, an export, a pretended GPU."""
+        if self.direct or self.layout != "parallel" or self.channel is None or self.spatial is None:
+            return False
+        plain = isinstance(self.channel.expand, nn.Conv2d) and self.spatial.form == "eq3"
+        real = x.is_cuda and type(x) is Tensor and not torch.compiler.is_compiling()
+        return plain and real and x.shape[1] <= WIDEST and x.dtype in FUSED_DTYPES and _has_triton()
+
+    def _fused(self, x: Tensor) -> Tensor:
+        from psa_pose.attention.fused import fused_psa_p
+
+        channel, spatial = cast(ChannelGate, self.channel), cast(SpatialGate, self.spatial)
+        weights = channel.query.weight, channel.value.weight, channel.expand.weight
+        return fused_psa_p(x, weights, (spatial.query.weight, spatial.value.weight))
 
     def _gates(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
         channel, spatial = self._direct_gates(x) if self.direct else self._pooled_gates(x)
@@ -228,6 +250,12 @@ def _pool_both(x: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
     uniform = attention.new_full((1, 1, 1), 1 / 64).expand(batch, 1, n)
     pooled = torch.bmm(torch.cat([attention, uniform], dim=1), x.transpose(1, 2))
     return pooled[:, 0], pooled[:, 1] * (64 / n)
+
+
+@functools.cache
+def _has_triton() -> bool:
+    """It comes with PyTorch's CUDA builds for Linux."""
+    return importlib.util.find_spec("triton") is not None
 
 
 def _inner_channels(channels: int, least: int) -> int:
