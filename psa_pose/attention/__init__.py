@@ -27,8 +27,8 @@ def make_attention(name: str, channels: int, **options: Any) -> nn.Module:
     paper's Table 6), psa_channel, psa_spatial (one branch); and what the paper compares it with: non_local,
     global_context, squeeze_excitation, cbam, dual, efficient.
     options of the psa family: direct=False (True evaluates in the written order) and, but for psa_channel, spatial=
-    "eq3" | "fig2" | "released" (psa_s has "released" by default, the others "eq3"). reduction=n: squeeze_excitation
-    (16), global_context and cbam (8).
+    "eq3" | "fig2" | "released" (psa_s has "released" by default, the others "eq3"). fused=True, psa_p only: on a GPU by
+    kernels of its own (fused.py), where it can be. reduction=n: squeeze_excitation (16), global_context and cbam (8).
     Raises ConfigError on an unknown name, option or spatial form, and on too few channels.
     """
     if name not in ATTENTIONS:
@@ -41,9 +41,9 @@ def make_attention(name: str, channels: int, **options: Any) -> nn.Module:
     return ATTENTIONS[name](channels, **options)
 
 
-def psa_p(channels: int, spatial: str = "eq3", direct: bool = False) -> PolarizedAttention:
+def psa_p(channels: int, spatial: str = "eq3", direct: bool = False, fused: bool = True) -> PolarizedAttention:
     """Parallel layout, Eq. 4; as released with spatial="eq3"."""
-    return PolarizedAttention(ChannelGate(channels), SpatialGate(channels, spatial), "parallel", direct)
+    return PolarizedAttention(ChannelGate(channels), SpatialGate(channels, spatial), "parallel", direct, fused)
 
 
 def psa_s(channels: int, spatial: str = "released", direct: bool = False) -> PolarizedAttention:

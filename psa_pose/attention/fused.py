@@ -7,17 +7,28 @@ float32, whatever the precision of the feature.
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+import os
+import shutil
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from psa_pose.attention import kernels
-
-# Numbers of a tile, as fast as any on an H100: of passes over one feature, and over it and a gradient.
+# Numbers of a tile: of passes over one feature, and over it and a gradient.
 TILE, TILE_BACK = 16384, 8192
+# A tile of 16 positions and all channels has to stay in a GPU's registers.
+WIDEST = 512
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def can_fuse(x: Tensor) -> bool:
+    """Whether `fused_psa_p` takes x (B, C, H, W), and nobody wants its operators, as a compiler or an export does."""
+    if not x.is_cuda or type(x) is not Tensor or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    return x.shape[1] <= WIDEST and x.dtype in DTYPES and _has_triton(x.device)
 
 
 def fused_psa_p(x: Tensor, channel: tuple[Tensor, Tensor, Tensor], spatial: tuple[Tensor, Tensor]) -> Tensor:
@@ -27,15 +38,20 @@ def fused_psa_p(x: Tensor, channel: tuple[Tensor, Tensor, Tensor], spatial: tupl
     spatial: of query and value, (C/2, C, 1, 1) each.
     """
     weights = [weight.contiguous() for weight in (*channel, *spatial)]
-    return _Fused.apply(x.flatten(2), *weights).view(x.shape)
+    # Triton launches on the current GPU, which need not be that of x.
+    with torch.cuda.device_of(x):
+        return _Fused.apply(x.flatten(2), *weights).view(x.shape)
 
 
 class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, query: Tensor, value: Tensor, expand: Tensor, *spatial: Tensor) -> Tensor:
+        # Imported where they run: Triton is no requirement.
+        from psa_pose.attention import kernels
+
         batch, channels, n = x.shape
         tile, row = _tile(x, TILE), _row(x)
-        parts, shares = triton.cdiv(n, tile["BLOCK_N"]), row["P"]
+        parts, shares = _divided(n, tile["BLOCK_N"]), row["P"]
         logits = x.new_empty((2, batch, n), dtype=torch.float32)
         tops, sums = x.new_empty((2, 2, batch, parts), dtype=torch.float32)
         contexts, totals = x.new_empty((2, batch, parts, channels), dtype=torch.float32)
@@ -60,31 +76,34 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        from psa_pose.attention import kernels_back
+
         x, query, value, expand, spatial_query, spatial_value, logits, inner, outer, gates, log_sums = ctx.saved_tensors
         batch, channels, n = x.shape
         tile, row = _tile(x, TILE_BACK), _row(x)
-        parts, shares = triton.cdiv(n, tile["BLOCK_N"]), row["P"]
+        parts, shares = _divided(n, tile["BLOCK_N"]), row["P"]
         slope = x.new_empty((batch, n), dtype=torch.float32)
         dots = x.new_empty((batch, parts), dtype=torch.float32)
         for_channel, sloped, shared = x.new_empty((3, batch, parts, channels), dtype=torch.float32)
-        inner_slopes, outer_slopes, gates_slopes = torch.empty_like(inner), torch.empty_like(outer), torch.empty_like(gates)
+        inner_slopes, outer_slopes, gates_slopes = map(torch.empty_like, (inner, outer, gates))
         totals = x.new_empty((batch,), dtype=torch.float32)
         weights = x.new_empty((4, channels // 2 * channels), dtype=torch.float32)
         answer, query_slope = torch.empty_like(x), torch.empty_like(query)
         grid, sizes, strides = (batch, parts), (channels, n, parts), (*x.stride(), *gradient.stride())
-        kernels.slopes[grid](
+        kernels_back.slopes[grid](
             x, gradient, logits[1], log_sums, slope, dots, for_channel, sloped, shared, batch, *strides, *sizes, **tile
         )
-        kernels.gates_back[batch, 2, shares](
+        kernels_back.gates_back[batch, 2, shares](
             for_channel, sloped, shared, dots, gates[0], value, expand, spatial_query, spatial_value,
             totals, inner_slopes, outer_slopes, *gates_slopes, batch, channels, parts, **row,
         )  # fmt: skip
         # What slopes are summed from is used: its first part takes those of the query.
-        kernels.scale_back[grid](
+        kernels_back.scale_back[grid](
             x, gradient, answer, *gates, query, outer, *gates_slopes, *logits, log_sums, slope, totals, for_channel,
             batch, *strides, *answer.stride(), *sizes, P=shares, **tile,
         )  # fmt: skip
-        kernels.weights_back[max(triton.cdiv(channels // 2, row["BLOCK_J"]), triton.cdiv(channels, 16)), 5](
+        blocks = max(_divided(channels // 2, row["BLOCK_J"]), _divided(channels, 16))
+        kernels_back.weights_back[blocks, 5](
             inner, outer, inner_slopes, outer_slopes, for_channel, weights, query_slope, batch, channels, parts,
             BLOCK_C=row["BLOCK_C"], BLOCK_J=row["BLOCK_J"], num_warps=row["num_warps"],
         )  # fmt: skip
@@ -95,7 +114,7 @@ class _Fused(torch.autograd.Function):
 def _tile(x: Tensor, numbers: int) -> dict[str, int]:
     """Constants of a pass over x (B, C, N): all channels, and as many positions as `numbers` leaves, at least 16."""
     wide = _wide(x)
-    return {"BLOCK_N": max(numbers // wide, 16), "BLOCK_C": wide, "num_warps": 4 if wide <= 512 else 8}
+    return {"BLOCK_N": max(numbers // wide, 16), "BLOCK_C": wide, "num_warps": 4}
 
 
 def _row(x: Tensor) -> dict[str, int]:
@@ -105,4 +124,22 @@ def _row(x: Tensor) -> dict[str, int]:
 
 
 def _wide(x: Tensor) -> int:
-    return max(triton.next_power_of_2(x.shape[1]), 16)
+    """The power of two that holds the channels."""
+    return max(1 << (x.shape[1] - 1).bit_length(), 16)
+
+
+def _divided(whole: int, by: int) -> int:
+    """The number of blocks, the last of which may be smaller."""
+    return -(-whole // by)
+
+
+@functools.cache
+def _has_triton(device: torch.device) -> bool:
+    """Whether Triton is here, what it compiles with, and a GPU that it compiles for.
+
+    Triton comes with PyTorch's CUDA builds for Linux, and builds the code that launches a kernel with a C compiler.
+    """
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    if torch.version.cuda is None or importlib.util.find_spec("triton") is None or not compiler:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)

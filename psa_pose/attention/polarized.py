@@ -17,8 +17,6 @@ O(C^2 N) operations and without any C/2 x N tensor. Only "released" needs Wv X, 
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, cast
@@ -28,25 +26,28 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from psa_pose.attention.fused import can_fuse, fused_psa_p
 from psa_pose.errors import ConfigError
 
 SPATIAL_FORMS = ("eq3", "fig2", "released")
 LAYOUTS = ("parallel", "sequential")
-# What fused.py takes: a tile of 16 positions and all channels has to stay in a GPU's registers.
-WIDEST = 1024
-FUSED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class PolarizedAttention(nn.Module):
     """(B, C, H, W) -> the same shape, dtype and memory format, for any H and W.
 
     channel, spatial: the gates; at least one. layout: "parallel" adds the two gated features; "sequential" feeds the
-    channel-gated feature to the spatial gate. direct: evaluate in the written order. Raises ConfigError without a gate
-    or for another layout.
+    channel-gated feature to the spatial gate. direct: evaluate in the written order. fused: on a GPU the released psa_p
+    by its own kernels (fused.py). Raises ConfigError without a gate or for another layout.
     """
 
     def __init__(
-        self, channel: ChannelGate | None, spatial: SpatialGate | None, layout: str = "parallel", direct: bool = False
+        self,
+        channel: ChannelGate | None,
+        spatial: SpatialGate | None,
+        layout: str = "parallel",
+        direct: bool = False,
+        fused: bool = True,
     ) -> None:
         super().__init__()
         if channel is None and spatial is None:
@@ -57,9 +58,10 @@ class PolarizedAttention(nn.Module):
         self.spatial = spatial
         self.layout = layout
         self.direct = direct
+        self.fused = fused
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._fusible(x):
+        if self.fused and self._is_released_psa_p() and can_fuse(x):
             return self._fused(x)
         flat = x.flatten(2)
         channel, spatial = self._gates(flat)
@@ -78,19 +80,18 @@ class PolarizedAttention(nn.Module):
     def extra_repr(self) -> str:
         return f"layout={self.layout}, direct={self.direct}"
 
-    def _fusible(self, x: Tensor) -> bool:
-        """psa_p on a GPU, and nobody who only looks at the operators: a compiler, an export, a pretended GPU."""
+    def _is_released_psa_p(self) -> bool:
+        """The one form that has kernels of its own."""
         if self.direct or self.layout != "parallel" or self.channel is None or self.spatial is None:
             return False
-        plain = isinstance(self.channel.expand, nn.Conv2d) and self.spatial.form == "eq3"
-        real = x.is_cuda and type(x) is Tensor and not torch.compiler.is_compiling()
-        return plain and real and x.shape[1] <= WIDEST and x.dtype in FUSED_DTYPES and _has_triton()
+        weight = self.channel.query.weight
+        return (
+            isinstance(self.channel.expand, nn.Conv2d) and self.spatial.form == "eq3" and weight.dtype == torch.float32
+        )
 
     def _fused(self, x: Tensor) -> Tensor:
-        from psa_pose.attention.fused import fused_psa_p
-
         channel, spatial = cast(ChannelGate, self.channel), cast(SpatialGate, self.spatial)
-        weights = channel.query.weight, channel.value.weight, channel.expand.weight
+        weights = channel.query.weight, channel.value.weight, cast(nn.Conv2d, channel.expand).weight
         return fused_psa_p(x, weights, (spatial.query.weight, spatial.value.weight))
 
     def _gates(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -250,12 +251,6 @@ def _pool_both(x: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
     uniform = attention.new_full((1, 1, 1), 1 / 64).expand(batch, 1, n)
     pooled = torch.bmm(torch.cat([attention, uniform], dim=1), x.transpose(1, 2))
     return pooled[:, 0], pooled[:, 1] * (64 / n)
-
-
-@functools.cache
-def _has_triton() -> bool:
-    """It comes with PyTorch's CUDA builds for Linux."""
-    return importlib.util.find_spec("triton") is not None
 
 
 def _inner_channels(channels: int, least: int) -> int:

@@ -29,6 +29,9 @@ def default_config() -> Node:
     # Training replays the network's forward and backward pass from CUDA graphs: a GPU does not wait for a host that
     # launches thousands of kernels. It needs whole batches (TRAIN.ACCUMULATE 1), and keeps the memory of its passes.
     c.GPU.CUDA_GRAPHS = False
+    # psa_p as released takes eight Triton kernels a block, forward and backward, in place of PyTorch's 47; false, or
+    # without Triton, a C compiler or an Ampere GPU: PyTorch's.
+    c.GPU.FUSED_PSA = True
     # Go on with the run in OUTPUT_DIR if there is one, as --resume does: for jobs that a launcher restarts by itself.
     c.AUTO_RESUME = False
 

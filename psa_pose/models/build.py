@@ -77,6 +77,8 @@ def attention_factory(cfg: CfgNode) -> AttentionFactory | None:
         options["spatial"] = node.SPATIAL
     if node.DIRECT:
         options["direct"] = True
+    if node.NAME == "psa_p" and not cfg.GPU.FUSED_PSA:
+        options["fused"] = False
     return lambda channels: make_attention(node.NAME, channels, **options)
 
 
