@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from psa_pose.attention import make_attention
+from psa_pose.attention.fused import can_fuse
 from psa_pose.attention.polarized import SPATIAL_FORMS
 from psa_pose.codecs import CODECS, make_codec
 from psa_pose.data.dataset import make_batch
 from psa_pose.data.device_decode import batch_maker, decode_on_device
 from psa_pose.device import Backends, autocast
 from psa_pose.gpu_check.bench import NETWORKS, Bench
-from psa_pose.gpu_check.lines import Line, at_most, left_out
+from psa_pose.gpu_check.lines import Line, at_most, holds, left_out
 from psa_pose.models import build_model
 from psa_pose.models.blocks import BasicBlock, Bottleneck
 from psa_pose.tasks import build_task
@@ -29,6 +30,9 @@ NETWORK_LIMITS = {"fp32": 1e-4, "tf32": 3e-2, "bf16": 0.15}
 BLOCK_LIMITS = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 6e-2}
 BLOCKS = [*((n, form) for n in ("psa_p", "psa_s", "psa_s_plain", "psa_spatial") for form in SPATIAL_FORMS)]
 BLOCKS += [("psa_channel", "")]
+# Channels and sides of HRNet-W48's features at 384x288, and the widest of ResNet-50.
+FEATURES = ((48, 96, 72), (96, 48, 36), (192, 24, 18), (384, 12, 9), (512, 12, 9))
+REPEATED = 10
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
 CODEC_LIMIT = 1e-3
 CROPS = 64
@@ -99,13 +103,54 @@ def attention_lines(bench: Bench) -> Iterator[Line]:
         yield at_most(name, worst, BLOCK_LIMITS[precision], note=note)
 
 
-def block_difference(block: str, form: str, layout: str, device: torch.device, precision: str) -> float:
+def kernel_lines(bench: Bench) -> Iterator[Line]:
+    """psa_p's own kernels on features of whole networks: against the written order, and against themselves."""
+    names = (f"psa_p's kernels against `direct`, {len(FEATURES)} widths, fp32", f"psa_p's kernels, {REPEATED} runs")
+    if not bench.gpu:
+        yield from (left_out(name, "no GPU") for name in names)
+        return
+    if not can_fuse(torch.empty(1, 48, 1, 1, device=bench.device)):
+        yield from (left_out(name, "they need Triton, a C compiler and an Ampere GPU") for name in names)
+        return
+    found = [block_difference("psa_p", "eq3", way, bench.device, "fp32", f) for f in FEATURES for way in LAYOUTS]
+    # max() would pass over what is no number.
+    worst = torch.tensor(found).max().item()
+    yield at_most(names[0], worst, BLOCK_LIMITS["fp32"], note="forward and gradients; difference / largest value")
+    apart = [str(feature) for feature in FEATURES if not same_every_time(feature, bench.device)]
+    yield holds(names[1], not apart, ", ".join(apart) or "equal to the bit", "equal to the bit")
+
+
+def same_every_time(feature: tuple[int, int, int], device: torch.device) -> bool:
+    """Whether psa_p's output and gradients of 16 such features (C, H, W) are the same to the bit in every run."""
+    torch.manual_seed(0)
+    block = make_attention("psa_p", feature[0]).to(device)
+    x = torch.randn(16, *feature, device=device).contiguous(memory_format=torch.channels_last)
+    weight = torch.randn_like(x)
+    first = _answers(block, x, weight, "fp32")
+    for _ in range(REPEATED - 1):
+        block.zero_grad()
+        found = _answers(block, x, weight, "fp32")
+        if not all(torch.equal(found[key], first[key]) for key in first):
+            return False
+    return True
+
+
+def block_difference(
+    block: str,
+    form: str,
+    layout: str,
+    device: torch.device,
+    precision: str,
+    feature: tuple[int, int, int] = (48, 16, 12),
+) -> float:
     """The largest of output, input gradient and weight gradients, between ours in a precision and `direct` in fp32."""
     torch.manual_seed(0)
     options = {"spatial": form} if form else {}
-    ours, direct = (make_attention(block, 48, direct=written, **options).to(device) for written in (False, True))
+    ours, direct = (
+        make_attention(block, feature[0], direct=written, **options).to(device) for written in (False, True)
+    )
     direct.load_state_dict(ours.state_dict())
-    x = torch.randn(4, 48, 16, 12, device=device).contiguous(memory_format=LAYOUTS[layout])
+    x = torch.randn(4, *feature, device=device).contiguous(memory_format=LAYOUTS[layout])
     weight = torch.randn_like(x)
     found, expected = _answers(ours, x, weight, precision), _answers(direct, x, weight, "fp32")
     # max() would pass over what is no number.

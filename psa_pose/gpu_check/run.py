@@ -24,6 +24,7 @@ CHECKS: dict[str, Check] = {
     "machine": machine.machine_lines,
     "forward": numerics.forward_lines,
     "attention": numerics.attention_lines,
+    "kernels": numerics.kernel_lines,
     "codecs": numerics.codec_lines,
     "sync": steps.sync_lines,
     "captured": steps.captured_lines,

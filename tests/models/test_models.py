@@ -42,6 +42,7 @@ def config(*overrides):
                 "NUM_JOINTS": 5,
                 "ATTENTION": {"NAME": "none", "WHERE": "all", "SPATIAL": "", "DIRECT": False},
             },
+            "GPU": {"FUSED_PSA": True},
             "CODEC": {"NAME": "standard"},
         }
     )

@@ -240,6 +240,7 @@ def config(*overrides):
                 "CHANNELS_LAST": False,
                 "ATTENTION": {"NAME": "none", "WHERE": "all", "SPATIAL": "", "DIRECT": False},
             },
+            "GPU": {"FUSED_PSA": True},
             "TEST": {"SCALES": [0.5, 1.0]},
         }
     )
