@@ -50,6 +50,9 @@ SMOKE = {
     "bash scripts/quickstart.sh": Smoke(not_run=INSTALLS),
     "bash scripts/test.sh": Smoke(not_run=ITSELF),
     "bash scripts/gpu_check.sh": Smoke(not_run="tests/gpu_check runs its tool, some lines and, slowly, all"),
+    "python tools/gpu_check.py --only attention kernels launches psa": Smoke(
+        not_run="tests/gpu_check/test_gpu_check.py runs these checks"
+    ),
     "bash scripts/test.sh -m slow -k flat": Smoke(not_run=ITSELF),
     "bash scripts/test.sh -m slow -k launch": Smoke(not_run=ITSELF),
     "bash scripts/test.sh -m slow": Smoke(not_run=ITSELF),
