@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import os
 import shutil
 from collections import Counter
@@ -158,6 +160,34 @@ def cuda_graphs(cfg: CfgNode, device: torch.device) -> bool:
     return device.type == "cuda" and cfg.GPU.CUDA_GRAPHS
 
 
+@functools.cache
+def no_triton(device: torch.device) -> str:
+    """Why Triton's kernels do not run on this device; "" where they do.
+
+    Triton comes with PyTorch's CUDA builds for Linux, compiles for Ampere and later, and builds the code that launches
+    a kernel with a C compiler.
+    """
+    if device.type != "cuda" or torch.version.cuda is None:
+        return "no NVIDIA GPU"
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "Triton needs a C compiler; install gcc"
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return "they need an Ampere GPU or a later one"
+    return ""
+
+
+def describe_psa(cfg: CfgNode, device: torch.device, compiled: bool) -> list[str]:
+    """Whether psa_p as released has its own kernels on a GPU, or why not; nothing for other blocks and on a CPU."""
+    node = cfg.MODEL.ATTENTION
+    if device.type != "cuda" or node.NAME != "psa_p" or node.SPATIAL not in ("", "eq3") or node.DIRECT:
+        return []
+    off = "" if cfg.GPU.FUSED_PSA else "GPU.FUSED_PSA is false"
+    reason = off or ("the network is compiled" if compiled else no_triton(device))
+    return [f"psa_p by PyTorch's operators ({reason})" if reason else "psa_p by its own kernels"]
+
+
 def describe_computing(cfg: CfgNode, device: torch.device, precision: str, training: bool) -> str:
     """What computes, and how, for the log. Every process calls it: each names its own GPU."""
     if device.type == "cuda":
@@ -169,6 +199,7 @@ def describe_computing(cfg: CfgNode, device: torch.device, precision: str, train
     how = [precision, "channels-last" if channels_last(cfg, device) else "contiguous"]
     how += ["compiled"] * (training and cfg.TRAIN.COMPILE)
     how += ["CUDA graphs"] * (training and cuda_graphs(cfg, device))
+    how += describe_psa(cfg, device, compiled=training and cfg.TRAIN.COMPILE)
     how += [Backends.of_process().describe()] if device.type == "cuda" else []
     return f"computing on {what}: {', '.join(how)}"
 

@@ -1,14 +1,26 @@
 """What a GPU is told, tried without one: torch keeps the settings also where no GPU reads them."""
 
+import importlib.util
 import os
+import shutil
 
 import pytest
 import torch
 from torch import nn
 
+from psa_pose import device as module
 from psa_pose.config import load_config
 from psa_pose.data.loader import loader_workers
-from psa_pose.device import Backends, backends, channels_last, cores_of_process, place
+from psa_pose.device import (
+    Backends,
+    backends,
+    channels_last,
+    cores_of_process,
+    describe_computing,
+    describe_psa,
+    no_triton,
+    place,
+)
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -64,6 +76,67 @@ def test_stated_settings_win_on_a_gpu_and_a_cpu_is_told_nothing(training, chosen
 def test_the_log_says_what_is_on():
     words = Backends(tf32_matmul=False, tf32_conv=True, benchmark=True).describe()
     assert words == "TF32 in matrix products off, in convolutions on, cudnn.benchmark on"
+
+
+@pytest.fixture
+def ampere(monkeypatch):
+    """A machine on which Triton compiles."""
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(shutil, "which", lambda name: name if name == "clang" else None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    monkeypatch.delenv("CC", raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value", "reason"),
+    [
+        (torch.version, "cuda", None, "no NVIDIA GPU"),
+        (importlib.util, "find_spec", lambda _: None, "Triton is not installed"),
+        (shutil, "which", lambda _: None, "Triton needs a C compiler; install gcc"),
+        (torch.cuda, "get_device_capability", lambda _: (7, 5), "they need an Ampere GPU or a later one"),
+    ],
+)
+def test_why_triton_does_not_run(ampere, place, name, value, reason):
+    reason_now = no_triton.__wrapped__
+    assert reason_now(GPU) == ""
+    assert reason_now(CPU) == "no NVIDIA GPU"
+    ampere.setattr(place, name, value)
+    assert reason_now(GPU) == reason
+    ampere.setenv("CC", "a compiler")
+    assert (reason_now(GPU) == "") == ("compiler" in reason)
+
+
+@pytest.mark.parametrize(
+    ("words", "compiled", "triton", "said"),
+    [
+        ((), False, "", ["psa_p by its own kernels"]),
+        (("MODEL.ATTENTION.SPATIAL", "eq3"), False, "", ["psa_p by its own kernels"]),
+        (("GPU.FUSED_PSA", "false"), True, "x", ["psa_p by PyTorch's operators (GPU.FUSED_PSA is false)"]),
+        ((), True, "x", ["psa_p by PyTorch's operators (the network is compiled)"]),
+        ((), False, "no gcc", ["psa_p by PyTorch's operators (no gcc)"]),
+        (("MODEL.ATTENTION.SPATIAL", "fig2"), False, "", []),
+        (("MODEL.ATTENTION.DIRECT", "true"), False, "", []),
+        (("MODEL.ATTENTION.NAME", "psa_s"), False, "", []),
+    ],
+)
+def test_the_log_says_whether_psa_p_has_its_own_kernels_or_why_not(monkeypatch, words, compiled, triton, said):
+    monkeypatch.setattr(module, "no_triton", lambda _: triton)
+    cfg = config("MODEL.ATTENTION.NAME", "psa_p", *words)
+    assert describe_psa(cfg, GPU, compiled) == said
+    assert describe_psa(cfg, CPU, compiled) == []
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_line_of_a_gpu_names_all_of_it(monkeypatch, training):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "H100")
+    monkeypatch.setattr(module, "no_triton", lambda _: "")
+    cfg = config("MODEL.ATTENTION.NAME", "psa_p", "TRAIN.COMPILE", "true", "TRAIN.PRECISION", "bf16")
+    how = ["compiled", "psa_p by PyTorch's operators (the network is compiled)"]
+    how = ["bf16", "channels-last", *(how if training else ["psa_p by its own kernels"])]
+    said = describe_computing(cfg, GPU, "bf16", training)
+    assert said == f"computing on 1 x H100: {', '.join([*how, Backends.of_process().describe()])}"
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,13 @@ float32, whatever the precision of the feature.
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import os
-import shutil
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from psa_pose.device import no_triton
 
 # Numbers of a tile: of passes over one feature, and over it and a gradient.
 TILE, TILE_BACK = 16384, 8192
@@ -28,7 +26,7 @@ def can_fuse(x: Tensor) -> bool:
     """Whether `fused_psa_p` takes x (B, C, H, W), and nobody wants its operators, as a compiler or an export does."""
     if not x.is_cuda or type(x) is not Tensor or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
-    return x.shape[1] <= WIDEST and x.dtype in DTYPES and _has_triton(x.device)
+    return x.shape[1] <= WIDEST and x.dtype in DTYPES and not no_triton(x.device)
 
 
 def fused_psa_p(x: Tensor, channel: tuple[Tensor, Tensor, Tensor], spatial: tuple[Tensor, Tensor]) -> Tensor:
@@ -131,15 +129,3 @@ def _wide(x: Tensor) -> int:
 def _divided(whole: int, by: int) -> int:
     """The number of blocks, the last of which may be smaller."""
     return -(-whole // by)
-
-
-@functools.cache
-def _has_triton(device: torch.device) -> bool:
-    """Whether Triton is here, what it compiles with, and a GPU that it compiles for.
-
-    Triton comes with PyTorch's CUDA builds for Linux, and builds the code that launches a kernel with a C compiler.
-    """
-    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
-    if torch.version.cuda is None or importlib.util.find_spec("triton") is None or not compiler:
-        return False
-    return torch.cuda.get_device_capability(device) >= (8, 0)

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from psa_pose.attention import make_attention
-from psa_pose.attention.fused import can_fuse
 from psa_pose.attention.polarized import SPATIAL_FORMS
 from psa_pose.codecs import CODECS, make_codec
 from psa_pose.data.dataset import make_batch
 from psa_pose.data.device_decode import batch_maker, decode_on_device
-from psa_pose.device import Backends, autocast
+from psa_pose.device import Backends, autocast, no_triton
 from psa_pose.gpu_check.bench import NETWORKS, Bench
 from psa_pose.gpu_check.lines import Line, at_most, holds, left_out
 from psa_pose.models import build_model
@@ -109,8 +108,9 @@ def kernel_lines(bench: Bench) -> Iterator[Line]:
     if not bench.gpu:
         yield from (left_out(name, "no GPU") for name in names)
         return
-    if not can_fuse(torch.empty(1, 48, 1, 1, device=bench.device)):
-        yield from (left_out(name, "they need Triton, a C compiler and an Ampere GPU") for name in names)
+    reason = no_triton(bench.device)
+    if reason:
+        yield from (left_out(name, reason) for name in names)
         return
     found = [block_difference("psa_p", "eq3", way, bench.device, "fp32", f) for f in FEATURES for way in LAYOUTS]
     # max() would pass over what is no number.
