@@ -22,7 +22,7 @@ import torch
 LAPS, GAIN = 3, 0.95
 # A trial ends with a lap that takes so many times as long as those before it.
 TOO_SLOW = 1.3
-# Seconds from one trial to the next, at least; and how many times what the last one lost.
+# Seconds of work from one trial to the next, at least; and how many times what the last one lost.
 PAUSE, WORTH = 20.0, 50.0
 # OpenMP runtimes read variables with these beginnings. One that is set is the user's choice.
 PREFIXES = ("OMP_", "GOMP_", "KMP_")
@@ -50,7 +50,7 @@ class ThreadWaiting:
         self._tested = self._spinning = self._trial = False
         self._told: bool | None = None
         self._laps: list[float] = []
-        self._kept = self._next = 0.0
+        self._kept = self._pause = 0.0
         if self._switch:
             self._switch.sleep()
         self.start()
@@ -78,11 +78,12 @@ class ThreadWaiting:
             return
         now = self._clock()
         self._laps, self._last = [*self._laps[1 - LAPS :], now - self._last], now
+        self._pause -= self._laps[-1]
         if self._trial and (len(self._laps) == LAPS or self._laps[-1] > TOO_SLOW * self._kept):
             self._decide()
         elif not self._trial and self._slower():
             self._try_other(min(self._laps[-2:]))
-        elif not self._trial and len(self._laps) == LAPS and now >= self._next:
+        elif not self._trial and len(self._laps) == LAPS and self._pause <= 0:
             self._try_other(statistics.median(self._laps))
 
     def _slower(self) -> bool:
@@ -108,7 +109,7 @@ class ThreadWaiting:
         if tried > GAIN * before:
             self._turn()
             tried, before = before, tried
-        self._kept, self._laps, self._trial, self._next = tried, [], False, self._clock() + max(PAUSE, WORTH * lost)
+        self._kept, self._laps, self._trial, self._pause = tried, [], False, max(PAUSE, WORTH * lost)
         if self._told != self._spinning:
             self._told = self._spinning
             ways = ("spinning", "asleep") if self._spinning else ("asleep", "spinning")

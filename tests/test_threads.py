@@ -132,6 +132,21 @@ def test_a_trial_that_is_cut_off_decides_nothing(monkeypatch):
     assert not machine.said or "asleep while" in machine.said[0]
 
 
+def test_trials_are_apart_in_time_of_work(monkeypatch):
+    machine = Machine(monkeypatch, 0.1, 0.2)
+    waiting = waiting_on(machine)
+    machine.run(waiting, 2 * LAPS)
+    turns = machine.turns
+    for _ in range(10):
+        # An evaluation, longer than the time between two trials.
+        machine.now += 2 * PAUSE
+        waiting.start()
+        machine.run(waiting, LAPS + 1)
+    assert machine.turns == turns
+    machine.run(waiting, round(PAUSE / 0.1))
+    assert machine.turns > turns
+
+
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
 def test_the_users_variable_wins(monkeypatch, name):
     machine = Machine(monkeypatch, 0.14, 0.09)
