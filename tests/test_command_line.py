@@ -1,5 +1,6 @@
 """The commands by name, from the checkout and from a wheel; and settings of their process."""
 
+import gc
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from psa_pose.__main__ import main, tools
+from psa_pose.command_line import collect_less_often, run_command
 from tests.commands import run_here
 
 REPOSITORY = Path(__file__).parents[1]
@@ -98,6 +100,19 @@ def test_an_unknown_command_is_told_the_nearest(capsys):
         main(["tarin", "--cfg", "a.yaml"])
     assert end.value.code == 2
     assert "there is no command 'tarin'; did you mean 'train'? Valid: benchmark, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("before", "after"), [(700, 100_000), (2_000, 100_000), (0, 0), (200_000, 200_000)])
+def test_a_command_has_a_patient_collector_unless_its_user_decided_otherwise(before, after):
+    kept, seen = gc.get_threshold(), []
+    try:
+        for set_it in (collect_less_often, lambda: run_command(lambda: seen.append(gc.get_threshold()))):
+            gc.set_threshold(before, 10, 5)
+            set_it()
+            seen.append(gc.get_threshold())
+    finally:
+        gc.set_threshold(*kept)
+    assert seen == 3 * [(after, 10, 5)]
 
 
 def test_help_and_a_wrong_config_wait_for_no_library():

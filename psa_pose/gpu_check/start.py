@@ -1,10 +1,12 @@
 """What the lines of a start run in a fresh process: a training's data, read as a training reads it.
 
-python -m psa_pose.gpu_check.start CONFIG prints the number of persons and the process's highest memory in MiB.
+python -m psa_pose.gpu_check.start CONFIG prints the number of persons, and in MB the most memory that the process held
+of its own, and the pages of libraries beside it, which all processes of a machine share.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from pathlib import Path
@@ -20,13 +22,17 @@ def main() -> None:
     from psa_pose.tasks import build_task
 
     persons = len(build_task(cfg).train_set(lambda _: None))
-    print(persons, peak_memory_mib(), flush=True)
+    print(persons, *memory(Path("/proc/self/status").read_text()), flush=True)
 
 
-def peak_memory_mib() -> float:
-    """The most that this process has held; getrusage would count its parent's."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found.group(1)) / 1024 if found else float("nan")
+def memory(status: str) -> tuple[float, float]:
+    """MB of a process's own at most, and of pages of files, from what Linux says of it; NaN where that is not known.
+
+    How many pages of a library count as read is the system's business: 0.2 GB more or less for the same torch.
+    """
+    kib = {name: int(number) for name, number in re.findall(r"(\w+):\s+(\d+) kB", status)}
+    most, files = (kib.get(name, math.nan) * 1024 / 1e6 for name in ("VmHWM", "RssFile"))
+    return most - files, files
 
 
 if __name__ == "__main__":

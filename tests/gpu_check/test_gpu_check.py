@@ -1,6 +1,7 @@
 """The check's lines where there is no GPU, its files and exit status; what only a GPU is asked, asked of a CPU."""
 
 import json
+import math
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from psa_pose.gpu_check.lines import FAIL, LEFT_OUT, PASS, at_least, at_most, ho
 from psa_pose.gpu_check.processes.agreement import persons_per_second
 from psa_pose.gpu_check.processes.jobs import Job, agent_options, end_all, losses, relative_losses, started
 from psa_pose.gpu_check.run import CHECKS, run_gpu_check
+from psa_pose.gpu_check.start import memory
 from psa_pose.losses import heatmap_mse
 from tests.commands import run_here
 
@@ -153,6 +155,12 @@ def test_the_published_step_has_our_loss_and_counts_near_maxima():
     moved = np.zeros_like(peaks)
     moved[0, 0, 9, 9] = moved[0, 1, 9, 12] = 1
     assert speed.heatmap_accuracy(moved, peaks) == 0.5
+
+
+def test_memory_of_a_process_is_without_the_pages_of_files():
+    own, files = memory("Name:\tpython\nVmHWM:\t  900000 kB\nVmRSS:\t  800000 kB\nRssFile:\t  300000 kB\n")
+    assert (own, files) == pytest.approx((600_000 * 1.024e-3, 300_000 * 1.024e-3))
+    assert all(map(math.isnan, memory("Name:\tpython\n")))
 
 
 def test_a_long_list_repeats_pictures_under_numbers_of_their_own():

@@ -62,19 +62,29 @@ class _Person(msgspec.Struct, gc=False):
     image_id: int
     bbox: tuple[float, float, float, float]
     area: float
-    # A whole number is made faster than a fraction, and a small one not at all.
-    keypoints: list[int | float]
+    keypoints: list[int]
     iscrowd: int = 0
     category_id: int = UNSTATED
     num_keypoints: int = UNSTATED
 
 
+class _Fractions(_Person, gc=False):
+    keypoints: list[int | float]  # type: ignore[assignment]
+
+
 def read_arrays(path: Path, skeleton: Skeleton, category: str = "") -> Labels | None:
     """The file's `labels_of(read_annotations(...))`, equal in value and type; None where those must be asked."""
-    images, persons = _Images(), _Persons(skeleton.num_joints)
+    # Keypoints are whole numbers in most files, which are read faster.
+    whole = _read_arrays(path, skeleton, category, _Person, np.int64)
+    return _read_arrays(path, skeleton, category, _Fractions, np.float64) if whole is None else whole
+
+
+def _read_arrays(path: Path, skeleton: Skeleton, category: str, entry: type[_Person], number: type) -> Labels | None:
+    """entry: of a person; its keypoints are of the type number."""
+    images, persons = _Images(), _Persons(skeleton.num_joints, number)
     readers: dict[bytes, _Reader] = {
         b"images": (msgspec.json.Decoder(list[_Image]), images.add),
-        b"annotations": (msgspec.json.Decoder(list[_Person]), persons.add),
+        b"annotations": (msgspec.json.Decoder(list[entry]), persons.add),  # type: ignore[valid-type]
     }
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
@@ -147,8 +157,8 @@ class _Persons:
     kept (n,) bool: no crowd, a labelled keypoint. boxes, areas, joints, visible: of those kept, as in `Labels`.
     """
 
-    def __init__(self, joints: int) -> None:
-        self._joints = joints
+    def __init__(self, joints: int, number: type) -> None:
+        self._joints, self._number = joints, number
         self.categories: set[int] = set()
         self.ids, self.image_ids, self.kept = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
         self.boxes, self.areas = list[np.ndarray](), list[np.ndarray]()
@@ -158,10 +168,11 @@ class _Persons:
         n, size = len(persons), 3 * self._joints
         listed = [person.keypoints for person in persons]
         _need(set(map(len, listed)) == {size})
-        keypoints = np.fromiter(chain.from_iterable(listed), float, n * size).reshape(n, -1, 3)
+        numbers: np.ndarray = np.fromiter(chain.from_iterable(listed), self._number, n * size)
+        keypoints = numbers.reshape(n, -1, 3)
         boxes = np.fromiter(chain.from_iterable(person.bbox for person in persons), float, n * 4).reshape(n, 4)
         areas = np.fromiter((person.area for person in persons), float, n)
-        _need(all((np.abs(values) < MOST).all() for values in (keypoints, boxes, areas)))
+        _need(all(values.min() > -MOST and values.max() < MOST for values in (keypoints, boxes, areas)))
         _need(np.isin(keypoints[..., 2], (0, 1, 2)).all())
         crowd, stated = _column(persons, "iscrowd"), _column(persons, "num_keypoints")
         visible = keypoints[..., 2] > 0
