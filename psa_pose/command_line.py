@@ -17,8 +17,8 @@ from psa_pose.errors import Interrupted, PsaPoseError
 _TRIM_THRESHOLD = -1
 _MMAP_THRESHOLD = -3
 _ARENA_MAX = -8
-# New objects after which Python's collector looks for circles of them that nobody holds; by itself it does at 700 to
-# 2,000, and each time at all objects as soon as a quarter of them is new.
+# New objects after which Python's collector looks for reference cycles; by itself it does after 700 to 2,000, and
+# through all objects there are as soon as a quarter of them is new.
 _YOUNG = 100_000
 
 
@@ -42,8 +42,10 @@ def keep_freed_memory() -> bool:
 
 
 def collect_less_often() -> None:
-    """Let more objects be made before the collector looks at them: imports and files make millions, none of them a
-    circle, and a training's step none. It was a seventh of a start with a data set of COCO's size.
+    """Let more objects be made before the collector looks at them.
+
+    Imports and files make millions and hardly a reference cycle, a training's step makes none. It was a seventh of a
+    start with a data set of COCO's size.
 
     Where the collector is off, or waits for longer already, nothing is changed.
     """

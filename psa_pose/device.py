@@ -225,12 +225,13 @@ def check_device(cfg: CfgNode, device: torch.device) -> None:
     if cfg.TRAIN.SYNC_BATCHNORM and device.type != "cuda":
         raise ConfigError(f"TRAIN.SYNC_BATCHNORM needs GPUs but the device is a {device.type}; write false")
     resnet = cfg.MODEL.NAME in ("simple_baseline", "cpn")
-    narrow = resnet and channels_last(cfg, device) and 0 < cfg.MODEL.WIDTH < 16
-    if narrow and device.type == "cpu" and torch.get_num_threads() > 1:
-        # Seen with torch 2.15: the backward pass of a 1x1 convolution of stride 2 with fewer than 16 channels.
+    # The backward pass of a 1x1 convolution of stride 2 writes beyond its memory. Seen with AVX-512 below 16 channels,
+    # with several threads (torch 2.15); with AVX2 below 8, also with one (torch 2.14).
+    least = 16 if torch.get_num_threads() > 1 else 8
+    if device.type == "cpu" and resnet and channels_last(cfg, device) and 0 < cfg.MODEL.WIDTH < least:
         raise ConfigError(
-            f"MODEL.WIDTH {cfg.MODEL.WIDTH} with MODEL.CHANNELS_LAST crashes PyTorch on a CPU with several threads; "
-            "write MODEL.CHANNELS_LAST false, or a width from 16"
+            f"MODEL.WIDTH {cfg.MODEL.WIDTH} with MODEL.CHANNELS_LAST crashes PyTorch on a CPU; write "
+            "MODEL.CHANNELS_LAST false, or a width from 16"
         )
     if cfg.TRAIN.COMPILE and device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
         raise ConfigError("TRAIN.COMPILE needs a C++ compiler on a CPU and found none; install g++, or write false")

@@ -130,6 +130,7 @@ def train(data: Path, folder: Path, epochs: int, workers: int) -> None:
         "DEVICE": "cpu",
         "INPUT.SIZE": [64, 64],
         "MODEL.WIDTH": 4,
+        "MODEL.CHANNELS_LAST": False,
         "MODEL.HEAD_CHANNELS": 8,
         "CODEC.SIGMA": 0.0,
         "TRAIN.BATCH_SIZE": 3,

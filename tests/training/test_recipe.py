@@ -183,9 +183,11 @@ def test_a_compiled_network_trains_as_the_eager_one(small, monkeypatch):
     assert keys[0] == keys[1]
 
 
-def test_a_width_that_crashes_several_threads_is_refused(small):
+def test_a_width_that_crashes_is_refused(small):
     words = ["MODEL.CHANNELS_LAST", True, "MODEL.WIDTH", 8]
     check_device(small("x", *words), torch.device("cpu"))
+    with pytest.raises(ConfigError, match=r"^MODEL\.WIDTH 7 with"):
+        check_device(small("x", *words[:3], 7), torch.device("cpu"))
     torch.set_num_threads(2)
     try:
         with pytest.raises(ConfigError, match="CHANNELS_LAST false, or a width from 16"):
