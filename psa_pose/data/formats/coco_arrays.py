@@ -43,7 +43,7 @@ _END = re.compile(rb"\}[ \t\r\n]*(?=\])")
 
 
 # What decodes a list of elements, and what takes them.
-_Reader = tuple[msgspec.json.Decoder, Callable[[Any], None]]
+_Reader = tuple[Callable[[bytes], Any], Callable[[Any], None]]
 
 
 class _Unclear(Exception):
@@ -74,17 +74,10 @@ class _Fractions(_Person, gc=False):
 
 def read_arrays(path: Path, skeleton: Skeleton, category: str = "") -> Labels | None:
     """The file's `labels_of(read_annotations(...))`, equal in value and type; None where those must be asked."""
-    # Keypoints are whole numbers in most files, which are read faster.
-    whole = _read_arrays(path, skeleton, category, _Person, np.int64)
-    return _read_arrays(path, skeleton, category, _Fractions, np.float64) if whole is None else whole
-
-
-def _read_arrays(path: Path, skeleton: Skeleton, category: str, entry: type[_Person], number: type) -> Labels | None:
-    """entry: of a person; its keypoints are of the type number."""
-    images, persons = _Images(), _Persons(skeleton.num_joints, number)
+    images, persons = _Images(), _Persons(skeleton.num_joints)
     readers: dict[bytes, _Reader] = {
-        b"images": (msgspec.json.Decoder(list[_Image]), images.add),
-        b"annotations": (msgspec.json.Decoder(list[entry]), persons.add),  # type: ignore[valid-type]
+        b"images": (msgspec.json.Decoder(list[_Image]).decode, images.add),
+        b"annotations": (_decoder_of_persons(), persons.add),
     }
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
@@ -93,6 +86,19 @@ def _read_arrays(path: Path, skeleton: Skeleton, category: str, entry: type[_Per
     except (_Unclear, OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError, DataError):
         return None
     return _labels(path, person, images, persons)
+
+
+def _decoder_of_persons() -> Callable[[bytes], list[_Person] | list[_Fractions]]:
+    """Keypoints are whole numbers in most files, which are made and copied faster than fractions."""
+    whole, fractions = msgspec.json.Decoder(list[_Person]), msgspec.json.Decoder(list[_Fractions])
+
+    def decode(text: bytes) -> list[_Person] | list[_Fractions]:
+        try:
+            return whole.decode(text)
+        except msgspec.ValidationError:
+            return fractions.decode(text)
+
+    return decode
 
 
 def _read(text: mmap.mmap, readers: dict[bytes, _Reader]) -> dict[str, Any]:
@@ -110,7 +116,7 @@ def _read(text: mmap.mmap, readers: dict[bytes, _Reader]) -> dict[str, Any]:
     return content
 
 
-def _read_list(text: mmap.mmap, at: int, decoder: msgspec.json.Decoder, add: Callable[[Any], None]) -> int:
+def _read_list(text: mmap.mmap, at: int, decode: Callable[[bytes], Any], add: Callable[[Any], None]) -> int:
     """The place after the last element of a list whose first one begins at `at`."""
     while True:
         end = min(at + PIECE, len(text))
@@ -119,7 +125,7 @@ def _read_list(text: mmap.mmap, at: int, decoder: msgspec.json.Decoder, add: Cal
         for cut in chain(reversed(between), islice(_END.finditer(text, at, end), TRIES)):
             piece = text[at : cut.start() + 1]
             try:
-                elements = decoder.decode(b"[%b]" % piece)
+                elements = decode(b"[%b]" % piece)
             except msgspec.DecodeError:
                 continue
             break
@@ -157,8 +163,8 @@ class _Persons:
     kept (n,) bool: no crowd, a labelled keypoint. boxes, areas, joints, visible: of those kept, as in `Labels`.
     """
 
-    def __init__(self, joints: int, number: type) -> None:
-        self._joints, self._number = joints, number
+    def __init__(self, joints: int) -> None:
+        self._joints = joints
         self.categories: set[int] = set()
         self.ids, self.image_ids, self.kept = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
         self.boxes, self.areas = list[np.ndarray](), list[np.ndarray]()
@@ -168,7 +174,8 @@ class _Persons:
         n, size = len(persons), 3 * self._joints
         listed = [person.keypoints for person in persons]
         _need(set(map(len, listed)) == {size})
-        numbers: np.ndarray = np.fromiter(chain.from_iterable(listed), self._number, n * size)
+        number = float if isinstance(persons[0], _Fractions) else int
+        numbers: np.ndarray = np.fromiter(chain.from_iterable(listed), number, n * size)
         keypoints = numbers.reshape(n, -1, 3)
         boxes = np.fromiter(chain.from_iterable(person.bbox for person in persons), float, n * 4).reshape(n, 4)
         areas = np.fromiter((person.area for person in persons), float, n)
